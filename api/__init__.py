@@ -1,0 +1,1 @@
+"""Submission over HTTP: thin, and free of machine-learning packages."""

@@ -1,0 +1,121 @@
+"""The fenced commit: results and the shard's progress in one transaction whose first statement checks the token."""
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from store.claims import LEASE_S, close_attempt
+from store.clock import db_now
+from store.database import Database
+from store.errors import DatabaseUnavailable, IncompleteShard, LeaseLost
+from store.rows import Lease, NewResult
+from store.states import ShardState
+from store.tables import memo, results, shards
+
+log = logging.getLogger(__name__)
+
+
+def commit_slice(
+    database: Database, lease: Lease, rows: Sequence[NewResult], *, last: bool, lease_s: float = LEASE_S
+) -> None:
+    """Write results of a leased shard; with `last`, close the shard too.
+
+    Raises LeaseLost when the token no longer owns the shard (nothing is written), IncompleteShard when `last` would
+    leave an item without a row. When the answer to COMMIT is lost, the token tells afterwards whether it happened.
+    """
+    try:
+        _commit(database, lease, rows, last=last, lease_s=lease_s)
+    except DatabaseUnavailable:
+        if not _happened(database, lease, rows, last=last):
+            raise
+        log.warning("shard %s: the answer to a commit was lost, but it had happened", lease.shard_id)
+
+
+def _commit(database: Database, lease: Lease, rows: Sequence[NewResult], *, last: bool, lease_s: float) -> None:
+    ok = sum(row.status == "ok" for row in rows)
+    values: dict[str, Any] = {
+        "ok": shards.c.ok + ok,
+        "failed": shards.c.failed + (len(rows) - ok),
+        "reused": shards.c.reused + sum(row.reused for row in rows),
+        "lease_until": db_now() + lease_s,
+    }
+    if last:
+        values |= {"state": ShardState.DONE, "done_token": lease.token, "token": None, "lease_until": None}
+    with database.write() as connection:
+        fence = update(shards).where(
+            shards.c.id == lease.shard_id, shards.c.token == lease.token, shards.c.state == ShardState.LEASED
+        )
+        if connection.execute(fence.values(**values)).rowcount != 1:
+            raise LeaseLost(lease.shard_id)
+        if rows:
+            now = connection.scalar(select(db_now()))
+            # A plain INSERT: a key that is there already means a bug, and must be heard of.
+            connection.execute(insert(results), [_values(lease, row, now) for row in rows])
+            remember(connection, lease, rows)
+        if last:
+            _check_complete(connection, lease)
+            close_attempt(connection, lease.token, "done")
+
+
+def _values(lease: Lease, row: NewResult, now: float | None) -> dict[str, Any]:
+    return {
+        "job_id": lease.job_id,
+        "idx": row.idx,
+        "status": row.status,
+        "error_code": row.error_code,
+        "error": row.error,
+        "label": row.label,
+        "score": row.score,
+        "topk": row.topk,
+        "content_hash": row.content_hash,
+        "width": row.width,
+        "height": row.height,
+        "reused": row.reused,
+        "token": lease.token,
+        "created_at": now,
+    }
+
+
+def remember(connection: Connection, lease: Lease, rows: Sequence[NewResult]) -> None:
+    """Note where the answers for these contents and files are, for the next job with the same model."""
+    known: dict[bytes, dict[str, Any]] = {}
+    for row in rows:
+        if row.status != "ok":
+            continue
+        place = {"model_id": lease.model_id, "job_id": lease.job_id, "idx": row.idx}
+        if row.content_hash is not None and not row.reused:
+            known[row.content_hash] = {"key": row.content_hash, "kind": "content", **place}
+        if row.file_key is not None:
+            known[row.file_key] = {"key": row.file_key, "kind": "file", **place}
+    if not known or lease.model_id is None:
+        return
+    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
+    statement = dialect.insert(memo)
+    newer = {name: statement.excluded[name] for name in ("job_id", "idx")}
+    # One order for all writers, so that two transactions never wait for each other in a circle.
+    connection.execute(
+        statement.on_conflict_do_update(index_elements=["key", "model_id"], set_=newer),
+        [known[key] for key in sorted(known)],
+    )
+
+
+def _check_complete(connection: Connection, lease: Lease) -> None:
+    inside = (results.c.job_id == lease.job_id) & (results.c.idx >= lease.lo) & (results.c.idx < lease.hi)
+    found = connection.scalar(select(func.count()).select_from(results).where(inside)) or 0
+    if found != lease.hi - lease.lo:
+        raise IncompleteShard(lease.shard_id, lease.hi - lease.lo, found)
+
+
+def _happened(database: Database, lease: Lease, rows: Sequence[NewResult], *, last: bool) -> bool:
+    """Whether a commit whose answer was lost took place. Raises DatabaseUnavailable while that cannot be known."""
+    with database.read() as connection:
+        if last:
+            done = connection.scalar(select(shards.c.done_token).where(shards.c.id == lease.shard_id))
+            return bool(done == lease.token)
+        if not rows:
+            return False
+        key = (results.c.job_id == lease.job_id) & (results.c.idx == rows[0].idx)
+        return connection.scalar(select(results.c.token).where(key)) == lease.token

@@ -1,0 +1,125 @@
+"""A database by URL: connections, the two kinds of transaction, and SQLite's settings (docs/decisions/0003)."""
+
+import logging
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pysqlite3
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from store.errors import DatabaseUnavailable, StoreError, explain
+
+log = logging.getLogger(__name__)
+
+# Older SQLite can corrupt a WAL database when two connections write or checkpoint at the same moment
+# (sqlite.org/wal.html#walresetbug; research/reliability §4.1).
+WAL_SAFE = (3, 51, 3)
+BUSY_TIMEOUT_MS = 30_000
+
+
+def sqlite_module() -> ModuleType:
+    """The newer of the wheel's SQLite and Python's own."""
+    ours: tuple[int, ...] = pysqlite3.sqlite_version_info
+    return sqlite3 if sqlite3.sqlite_version_info > ours else pysqlite3.dbapi2
+
+
+class Database:
+    """One database and its connection pool. Make it in the process that uses it: connections do not survive a fork."""
+
+    def __init__(self, url: str) -> None:
+        """Prepare, without connecting. Raises DatabaseUnavailable for a URL that is neither SQLite nor PostgreSQL."""
+        try:
+            parsed = make_url(url)
+        except ArgumentError as error:
+            raise DatabaseUnavailable(
+                f"Expected a database URL like sqlite:////path/pixmill.db, got {url!r}."
+            ) from error
+        if parsed.get_backend_name() not in ("sqlite", "postgresql"):
+            raise DatabaseUnavailable(f"Expected a sqlite: or postgresql: URL, got {parsed.get_backend_name()!r}.")
+        if parsed.get_backend_name() == "postgresql" and parsed.get_driver_name() != "psycopg":
+            parsed = parsed.set(drivername="postgresql+psycopg")
+        self.url = parsed
+        self.is_sqlite = parsed.get_backend_name() == "sqlite"
+        self.where = str(parsed.database) if self.is_sqlite else parsed.render_as_string(hide_password=True)
+        self.engine: Engine = self._sqlite_engine() if self.is_sqlite else self._postgresql_engine()
+
+    def _sqlite_engine(self) -> Engine:
+        module = sqlite_module()
+        # Ours is read by one process after the other; a connection may move between threads of the pool.
+        engine = create_engine(self.url, module=module, connect_args={"check_same_thread": False})
+        journal = "WAL" if module.sqlite_version_info >= WAL_SAFE else "TRUNCATE"
+
+        @event.listens_for(engine, "connect")
+        def _connect(dbapi: Any, _: ConnectionPoolEntry) -> None:
+            dbapi.isolation_level = None  # the driver begins nothing by itself; `_begin` below does
+            for pragma in (f"busy_timeout={BUSY_TIMEOUT_MS}", f"journal_mode={journal}", "foreign_keys=ON"):
+                dbapi.execute(f"PRAGMA {pragma}")
+
+        @event.listens_for(engine, "begin")
+        def _begin(connection: Connection) -> None:
+            kind = connection.get_execution_options().get("pixmill", "read")
+            if kind == "read":
+                connection.exec_driver_sql("BEGIN")
+                return
+            # A promise given to a person is synced; results that a power cut takes are computed again.
+            connection.exec_driver_sql(f"PRAGMA synchronous={'FULL' if kind == 'durable' else 'NORMAL'}")
+            # IMMEDIATE: a reader that turns writer later fails at once with SQLITE_BUSY_SNAPSHOT, whatever the timeout.
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+        return engine
+
+    def _postgresql_engine(self) -> Engine:
+        settings = "-c idle_in_transaction_session_timeout=60s -c lock_timeout=30s"
+        return create_engine(
+            self.url,
+            pool_pre_ping=True,
+            connect_args={
+                "connect_timeout": 5,
+                "options": settings,
+                "keepalives_idle": 30,
+                "application_name": "pixmill",
+            },
+        )
+
+    @contextmanager
+    def _transaction(self, kind: str) -> Iterator[Connection]:
+        try:
+            with self.engine.connect().execution_options(pixmill=kind) as connection, connection.begin():
+                yield connection
+        except DBAPIError as error:
+            raise explain(error, self.where) from error
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A transaction that only reads. Raises StoreError."""
+        with self._transaction("read") as connection:
+            yield connection
+
+    @contextmanager
+    def write(self, *, durable: bool = False) -> Iterator[Connection]:
+        """A transaction that writes; a `durable` one survives a power cut once it returns. Raises StoreError."""
+        with self._transaction("durable" if durable else "write") as connection:
+            yield connection
+
+    def prepare_folder(self) -> None:
+        """Make the folder of a SQLite file. Raises DatabaseUnavailable where that is not possible."""
+        if not self.is_sqlite or not self.url.database:
+            return
+        folder = Path(self.url.database).parent
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DatabaseUnavailable(f"The folder {folder} cannot be made: {error.strerror}.") from error
+
+    def close(self) -> None:
+        """Close every pooled connection."""
+        self.engine.dispose()
+
+
+__all__ = ["Database", "StoreError", "sqlite_module"]

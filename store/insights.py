@@ -1,0 +1,152 @@
+"""Read side: jobs, their totals, failures and classes as frozen rows. Writes nothing."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, Select, String, cast, func, select
+
+from store.database import Database
+from store.errors import UnknownJob
+from store.paths import from_columns
+from store.rows import ItemRow, JobRow, Lease
+from store.states import UNFINISHED, JobState
+from store.tables import items, jobs, models, results, shards, workers
+
+SAMPLE = 3  # failures shown per reason
+
+
+def job(database: Database, job_id: int) -> JobRow:
+    """One job with its totals. Raises UnknownJob."""
+    with database.read() as connection:
+        return read_job(connection, job_id)
+
+
+def read_job(connection: Connection, job_id: int) -> JobRow:
+    """One job with its totals, in a transaction of the caller's. Raises UnknownJob."""
+    row = connection.execute(_jobs_query().where(jobs.c.id == job_id)).first()
+    if row is None:
+        raise UnknownJob(job_id)
+    return _job_row(row)
+
+
+def list_jobs(
+    database: Database, *, states: Sequence[JobState] = (), limit: int = 50, before: int | None = None
+) -> list[JobRow]:
+    """The newest jobs first; `before` continues below an id."""
+    query = _jobs_query().order_by(jobs.c.id.desc()).limit(limit)
+    if states:
+        query = query.where(jobs.c.state.in_(tuple(states)))
+    if before is not None:
+        query = query.where(jobs.c.id < before)
+    with database.read() as connection:
+        return [_job_row(row) for row in connection.execute(query)]
+
+
+def _jobs_query() -> Select[Any]:
+    def total(column: str) -> Any:
+        summed = select(func.coalesce(func.sum(shards.c[column]), 0)).where(shards.c.job_id == jobs.c.id)
+        return summed.scalar_subquery().label(column)
+
+    name = (models.c.name + "@" + cast(models.c.version, String)).label("model")
+    totals: list[Any] = [name, total("ok"), total("failed"), total("reused")]
+    return select(jobs).add_columns(*totals).outerjoin(models, models.c.id == jobs.c.model_id)
+
+
+def _job_row(row: Row[Any]) -> JobRow:
+    return JobRow(
+        id=row.id,
+        kind=row.kind,
+        state=JobState(row.state),
+        owner=row.owner,
+        priority=row.priority,
+        description=row.description,
+        root=from_columns(row.root, row.root_raw),
+        confined=row.confined,
+        model_id=row.model_id,
+        model=row.model,
+        top_k=row.top_k,
+        reuse=row.reuse,
+        found=row.n_items,
+        classified=int(row.ok),
+        failed=int(row.failed),
+        reused=int(row.reused),
+        ignored=json.loads(row.ignored),
+        created_at=row.created_at,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+        error=row.error,
+    )
+
+
+def items_left(database: Database, lease: Lease) -> list[ItemRow]:
+    """The items of a leased shard that have no result yet, in order."""
+    done = select(results.c.idx).where(results.c.job_id == lease.job_id, results.c.idx == items.c.idx).exists()
+    query = (
+        select(*items.c["idx", "path", "path_raw", "size", "mtime_ns", "member", "offset"])
+        .where(items.c.job_id == lease.job_id, items.c.idx >= lease.lo, items.c.idx < lease.hi, ~done)
+        .order_by(items.c.idx)
+    )
+    with database.read() as connection:
+        return [
+            ItemRow(idx, from_columns(path, raw), size, mtime_ns, member, offset)
+            for idx, path, raw, size, mtime_ns, member, offset in connection.execute(query)
+        ]
+
+
+def ready_shards(database: Database, queue: str) -> int:
+    """How many shards of a queue wait for a worker (counted up to 1,000)."""
+    open_jobs = select(jobs.c.id).where(jobs.c.state.in_((JobState.ACCEPTED, JobState.RUNNING)))
+    some = select(shards.c.id).where(
+        shards.c.job_id.in_(open_jobs), shards.c.state == UNFINISHED[0], shards.c.queue == queue
+    )
+    with database.read() as connection:
+        return int(connection.scalar(select(func.count()).select_from(some.limit(1000).subquery())) or 0)
+
+
+def classes(database: Database, job_id: int, limit: int = 10) -> list[tuple[str, int]]:
+    """How many images got which label, most first."""
+    count = func.count()
+    query = (
+        select(results.c.label, count)
+        .where(results.c.job_id == job_id, results.c.status == "ok")
+        .group_by(results.c.label)
+        .order_by(count.desc(), results.c.label)
+        .limit(limit)
+    )
+    with database.read() as connection:
+        return [(label, n) for label, n in connection.execute(query)]
+
+
+def failures(database: Database, job_id: int) -> list[tuple[str, int, str]]:
+    """The reasons of failure, most first: error code, how many items, one of the messages."""
+    count = func.count()
+    query = (
+        select(results.c.error_code, count, func.min(results.c.error))
+        .where(results.c.job_id == job_id, results.c.status == "failed")
+        .group_by(results.c.error_code)
+        .order_by(count.desc(), results.c.error_code)
+    )
+    with database.read() as connection:
+        return [(code, n, message) for code, n, message in connection.execute(query)]
+
+
+def agreement(database: Database, job_id: int) -> tuple[int, int]:
+    """Of the classified items with a true label: how many were predicted right, and how many there are."""
+    right = func.count().filter(results.c.label == items.c.label)
+    query = (
+        select(right, func.count())
+        .select_from(results)
+        .join(items, (items.c.job_id == results.c.job_id) & (items.c.idx == results.c.idx))
+        .where(results.c.job_id == job_id, results.c.status == "ok", items.c.label.is_not(None))
+    )
+    with database.read() as connection:
+        row = connection.execute(query).one()
+        return int(row[0]), int(row[1])
+
+
+def list_workers(database: Database) -> list[dict[str, Any]]:
+    """Every worker that ever registered, the most recently seen first."""
+    with database.read() as connection:
+        query = select(workers).order_by(workers.c.seen_at.desc())
+        return [dict(row._mapping) for row in connection.execute(query)]

@@ -1,0 +1,213 @@
+"""Write side of jobs: accept one, and move it as a person asks: pause, resume, cancel, retry."""
+
+import json
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from typing import Any
+
+from sqlalchemy import Connection, delete, func, insert, select, update
+
+from store.clock import db_now
+from store.database import Database
+from store.errors import IllegalMove, UnknownJob
+from store.paths import to_columns
+from store.removal import remove
+from store.rows import NewItem, NewJob
+from store.states import CANCELLABLE, CLAIMABLE, PAUSABLE, RESUMABLE, RETRYABLE, UNFINISHED, JobState, ShardState
+from store.tables import events, items, jobs, results, shards
+
+CHUNK = 20_000  # items written per transaction while scanning, so that the write lock is never held for long
+
+
+def accept(database: Database, job: NewJob, found: Iterable[NewItem], ignored: dict[str, int] | None = None) -> int:
+    """Write a job with its items and shards; it is accepted, whole, when this returns its id.
+
+    Items arrive in chunks while the job is `scanning`, invisible to workers; the last transaction adds the shards and
+    makes it `accepted`. A crash before that leaves a scanning job, which the sweeper removes. `ignored` is read at the
+    end, so that a scan can fill it on the way. Whatever `found` raises is passed on after the half-written job is gone.
+    """
+    stream = iter(found)
+    first = list(islice(stream, CHUNK))
+    with database.write() as connection:
+        job_id = _open(connection, job)
+        count = _write_items(connection, job_id, 0, first)
+    try:
+        while chunk := list(islice(stream, CHUNK)):
+            with database.write() as connection:
+                count += _write_items(connection, job_id, count, chunk)
+                connection.execute(update(jobs).where(jobs.c.id == job_id).values(claimed_at=db_now()))
+        with database.write(durable=True) as connection:
+            _close(connection, job_id, job, count, ignored or {})
+    except BaseException:
+        remove(database, job_id)
+        raise
+    return job_id
+
+
+def _open(connection: Connection, job: NewJob) -> int:
+    root, root_raw = to_columns(job.root)
+    values = {
+        "kind": job.kind,
+        "state": JobState.SCANNING,
+        "owner": job.owner,
+        "priority": job.priority,
+        "model_id": job.model_id,
+        "description": job.description,
+        "root": root,
+        "root_raw": root_raw,
+        "confined": job.confined,
+        "top_k": job.top_k,
+        "reuse": job.reuse,
+        "options": json.dumps(job.options),
+        "created_at": db_now(),
+        "claimed_at": db_now(),  # while scanning: a sign of life
+    }
+    return int(connection.execute(insert(jobs).values(values).returning(jobs.c.id)).scalar_one())
+
+
+def _write_items(connection: Connection, job_id: int, start: int, chunk: Sequence[NewItem]) -> int:
+    if chunk:
+        connection.execute(insert(items), [_item_values(job_id, start + n, item) for n, item in enumerate(chunk)])
+    return len(chunk)
+
+
+def _item_values(job_id: int, idx: int, item: NewItem) -> dict[str, Any]:
+    path, path_raw = to_columns(item.path)
+    return {
+        "job_id": job_id,
+        "idx": idx,
+        "path": path,
+        "path_raw": path_raw,
+        "size": item.size,
+        "mtime_ns": item.mtime_ns,
+        "label": item.label,
+        "split": item.split,
+        "external_id": item.external_id,
+        "extra": json.dumps(item.extra) if item.extra else None,
+        "member": item.member,
+        "offset": item.offset,
+    }
+
+
+def _close(connection: Connection, job_id: int, job: NewJob, count: int, ignored: dict[str, int]) -> None:
+    size = shard_size(count, job.max_shard)
+    rows = [
+        {"job_id": job_id, "queue": job.queue, "lo": lo, "hi": min(lo + size, count), "state": ShardState.READY}
+        for lo in range(0, count, size)
+    ]
+    for n in range(0, len(rows), CHUNK):
+        connection.execute(insert(shards), rows[n : n + CHUNK])
+    # A new job starts level with the least served of the others: it neither waits for them nor shuts them out.
+    level = select(func.coalesce(func.min(jobs.c.served), 0)).where(jobs.c.state.in_(CLAIMABLE)).scalar_subquery()
+    connection.execute(
+        update(jobs)
+        .where(jobs.c.id == job_id)
+        .values(state=JobState.ACCEPTED, n_items=count, ignored=json.dumps(ignored), served=level, claimed_at=None)
+    )
+    record(connection, job_id, "accepted", {"items": count})
+
+
+def shard_size(count: int, largest: int = 2048) -> int:
+    """Items per shard: about a sixteenth of the job, so that several workers share even a small one; 64 … `largest`."""
+    return max(1, min(largest, max(64, -(-count // 16))))
+
+
+def record(connection: Connection, job_id: int | None, kind: str, data: dict[str, Any]) -> None:
+    """Write an event of a job's history."""
+    connection.execute(insert(events).values(job_id=job_id, at=db_now(), kind=kind, data=json.dumps(data)))
+
+
+def _move(connection: Connection, job_id: int, allowed: Iterable[JobState], asked: str, **values: Any) -> None:
+    """Change a job's state if it is in one of `allowed`. Raises UnknownJob, IllegalMove."""
+    done = connection.execute(
+        update(jobs).where(jobs.c.id == job_id, jobs.c.state.in_(tuple(allowed))).values(**values)
+    )
+    if done.rowcount:
+        return
+    state = connection.scalar(select(jobs.c.state).where(jobs.c.id == job_id))
+    raise UnknownJob(job_id) if state is None else IllegalMove(job_id, state, asked)
+
+
+def pause(database: Database, job_id: int) -> None:
+    """Hand out no shard; workers give back theirs after the current batch. Raises UnknownJob, IllegalMove."""
+    with database.write() as connection:
+        _move(connection, job_id, PAUSABLE, "paused", state=JobState.PAUSED)
+        record(connection, job_id, "paused", {})
+
+
+def resume(database: Database, job_id: int) -> None:
+    """Let a paused job go on. Raises UnknownJob, IllegalMove."""
+    with database.write() as connection:
+        _move(connection, job_id, RESUMABLE, "resumed", state=JobState.ACCEPTED)
+        record(connection, job_id, "resumed", {})
+
+
+def cancel(database: Database, job_id: int) -> None:
+    """End a job; results that are there stay. Raises UnknownJob, IllegalMove.
+
+    Ready shards are cancelled at once. Leased ones are given back by their workers at the next batch, or by the sweeper
+    when their lease ends; then the job is `cancelled`.
+    """
+    with database.write() as connection:
+        _move(connection, job_id, CANCELLABLE, "cancelled", state=JobState.CANCELLING)
+        mine = shards.c.job_id == job_id
+        connection.execute(
+            update(shards).where(mine, shards.c.state == ShardState.READY).values(state=ShardState.CANCELLED)
+        )
+        record(connection, job_id, "cancelling", {})
+        close_cancelled(connection, job_id)
+
+
+def fail(database: Database, job_id: int, error: str) -> None:
+    """End a job that cannot go on at all, with the reason; results that are there stay."""
+    with database.write() as connection:
+        values = {"state": JobState.FAILED, "error": error, "finished_at": db_now()}
+        if not connection.execute(
+            update(jobs).where(jobs.c.id == job_id, jobs.c.state.in_(CLAIMABLE)).values(**values)
+        ).rowcount:
+            return
+        mine = (shards.c.job_id == job_id) & (shards.c.state == ShardState.READY)
+        connection.execute(update(shards).where(mine).values(state=ShardState.CANCELLED))
+        record(connection, job_id, "failed", {"error": error})
+
+
+def close_cancelled(connection: Connection, job_id: int) -> None:
+    """Make a cancelling job `cancelled` once no shard of it is leased."""
+    leased = select(shards.c.id).where(shards.c.job_id == job_id, shards.c.state.in_(UNFINISHED)).exists()
+    connection.execute(
+        update(jobs)
+        .where(jobs.c.id == job_id, jobs.c.state == JobState.CANCELLING, ~leased)
+        .values(state=JobState.CANCELLED, finished_at=db_now())
+    )
+
+
+def retry(database: Database, job_id: int, codes: Sequence[str] = ()) -> int:
+    """Run again what failed (only those error `codes`, if given) and what was never run, in the same job.
+
+    Returns how many items will run. Raises UnknownJob, IllegalMove.
+    """
+    with database.write() as connection:
+        _move(connection, job_id, RETRYABLE, "retried", state=JobState.ACCEPTED, finished_at=None, error=None)
+        wrong = (results.c.job_id == job_id) & (results.c.status == "failed")
+        if codes:
+            wrong &= results.c.error_code.in_(codes)
+        connection.execute(delete(results).where(wrong))
+        _reopen_shards(connection, job_id)
+        done = select(func.count()).select_from(results).where(results.c.job_id == job_id)
+        left = int(connection.scalar(select(jobs.c.n_items - done.scalar_subquery()).where(jobs.c.id == job_id)) or 0)
+        record(connection, job_id, "retried", {"items": left, "codes": list(codes)})
+        return left
+
+
+def _reopen_shards(connection: Connection, job_id: int) -> None:
+    """Make every shard with items left ready again, and its counters true."""
+    inside = (results.c.job_id == shards.c.job_id) & (results.c.idx >= shards.c.lo) & (results.c.idx < shards.c.hi)
+    failed = select(func.count()).select_from(results).where(inside, results.c.status == "failed").scalar_subquery()
+    present = select(func.count()).select_from(results).where(inside).scalar_subquery()
+    mine = (shards.c.job_id == job_id) & shards.c.state.in_((ShardState.DONE, ShardState.CANCELLED))
+    connection.execute(update(shards).where(mine).values(failed=failed))
+    connection.execute(
+        update(shards)
+        .where(mine, present < shards.c.hi - shards.c.lo)
+        .values(state=ShardState.READY, attempt=0, not_before=0, token=None, done_token=None, lease_until=None)
+    )

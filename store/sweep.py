@@ -1,0 +1,167 @@
+"""The sweeper: expires leases, splits poisoned shards, finishes jobs. Idempotent: any process may run it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, Row, case, func, insert, or_, select, update
+
+from store.claims import close_attempt
+from store.clock import db_now
+from store.database import Database
+from store.jobs import close_cancelled, record
+from store.removal import remove
+from store.states import CLAIMABLE, UNFINISHED, JobState, ShardState
+from store.tables import items, jobs, results, shards
+
+BACKOFF_S = (0.0, 5.0, 30.0, 120.0)  # before attempt 2, 3, 4, 5
+SPLIT_ATTEMPTS = 2  # for each half of a poisoned shard: the search for one image stays short
+ABANDONED_S = 600.0  # a scan without a sign of life for this long is dead
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What one sweep did."""
+
+    expired: int = 0
+    split: int = 0
+    poisoned: int = 0
+    finished: int = 0
+
+
+def sweep(database: Database) -> Swept:
+    """Bring every lease, shard and job to where it belongs. Raises StoreError."""
+    with database.read() as connection:
+        overdue = (shards.c.state == ShardState.LEASED) & (shards.c.lease_until < db_now())
+        late = connection.execute(select(shards.c.id).where(overdue)).scalars().all()
+        dead_scan = (jobs.c.state == JobState.SCANNING) & (jobs.c.claimed_at < db_now() - ABANDONED_S)
+        abandoned = connection.execute(select(jobs.c.id).where(dead_scan)).scalars().all()
+    outcome = {"expired": 0, "split": 0, "poisoned": 0}
+    for shard_id in late:
+        with database.write() as connection:
+            outcome_of = _expire(connection, shard_id)
+        if outcome_of:
+            outcome[outcome_of] += 1
+    for job_id in abandoned:
+        remove(database, job_id)
+    return Swept(**outcome, finished=finish_jobs(database))
+
+
+def _expire(connection: Connection, shard_id: int) -> str | None:
+    """End one overdue lease, inside its own transaction; None if its owner came first."""
+    shard = connection.execute(
+        select(shards, jobs.c.state.label("job_state"))
+        .join(jobs, jobs.c.id == shards.c.job_id)
+        .where(shards.c.id == shard_id, shards.c.state == ShardState.LEASED, shards.c.lease_until < db_now())
+        .with_for_update(of=shards)
+    ).first()
+    if shard is None:
+        return None
+    close_attempt(connection, shard.token, "lost", "the lease ended without a sign of life")
+    if shard.job_state in (JobState.CANCELLING, JobState.CANCELLED):
+        _set(connection, shard_id, state=ShardState.CANCELLED)
+        return "expired"
+    if shard.attempt < shard.max_attempts:
+        wait = BACKOFF_S[min(shard.attempt - 1, len(BACKOFF_S) - 1)]
+        _set(connection, shard_id, state=ShardState.READY, not_before=db_now() + wait)
+        return "expired"
+    if shard.hi - shard.lo > 1:
+        _split(connection, shard)
+        return "split"
+    _close_poisoned(connection, shard)
+    return "poisoned"
+
+
+def _set(connection: Connection, shard_id: int, **values: object) -> None:
+    connection.execute(update(shards).where(shards.c.id == shard_id).values(token=None, lease_until=None, **values))
+
+
+def _split(connection: Connection, shard: Row[tuple[object, ...]]) -> None:
+    """Replace a shard that its workers did not survive by its halves; the counters move to them."""
+    middle = (shard.lo + shard.hi) // 2
+    for lo, hi in ((shard.lo, middle), (middle, shard.hi)):
+        inside = (results.c.job_id == shard.job_id) & (results.c.idx >= lo) & (results.c.idx < hi)
+        counts = connection.execute(
+            select(
+                func.count().filter(results.c.status == "ok"),
+                func.count().filter(results.c.status == "failed"),
+                func.count().filter(results.c.reused),
+            ).where(inside)
+        ).one()
+        full = counts[0] + counts[1] == hi - lo
+        connection.execute(
+            insert(shards).values(
+                job_id=shard.job_id,
+                queue=shard.queue,
+                lo=lo,
+                hi=hi,
+                state=ShardState.DONE if full else ShardState.READY,
+                max_attempts=SPLIT_ATTEMPTS,
+                ok=counts[0],
+                failed=counts[1],
+                reused=counts[2],
+            )
+        )
+    _set(connection, shard.id, state=ShardState.SPLIT, ok=0, failed=0, reused=0)
+    record(connection, shard.job_id, "shard_split", {"lo": shard.lo, "hi": shard.hi, "attempts": shard.attempt})
+
+
+def _close_poisoned(connection: Connection, shard: Row[tuple[object, ...]]) -> None:
+    """Give the one image that no worker survives its error row."""
+    path = connection.scalar(select(items.c.path).where(items.c.job_id == shard.job_id, items.c.idx == shard.lo))
+    message = f"{shard.attempt} workers died or hung while working on this file; it was set aside"
+    connection.execute(
+        insert(results).values(
+            job_id=shard.job_id,
+            idx=shard.lo,
+            status="failed",
+            error_code="worker_died",
+            error=message,
+            token=shard.token,
+            created_at=db_now(),
+        )
+    )
+    connection.execute(
+        update(shards)
+        .where(shards.c.id == shard.id)
+        .values(state=ShardState.DONE, done_token=shard.token, token=None, lease_until=None, failed=1)
+    )
+    record(connection, shard.job_id, "poisoned", {"path": path})
+
+
+def finish_jobs(database: Database) -> int:
+    """Close every job of which nothing is left to do; returns how many.
+
+    A job is done only if found = classified + failed holds, counted in the result rows themselves.
+    """
+    left = select(shards.c.id).where(shards.c.job_id == jobs.c.id, shards.c.state.in_(UNFINISHED)).exists()
+    with database.read() as connection:
+        ripe = select(jobs.c.id).where(jobs.c.state.in_((*CLAIMABLE, JobState.CANCELLING)), ~left)
+        ready = connection.execute(ripe).scalars().all()
+        complete = [job_id for job_id in ready if _is_complete(connection, job_id)]
+    for job_id in ready:
+        with database.write() as connection:
+            if job_id in complete:
+                _finish(connection, job_id)
+            close_cancelled(connection, job_id)
+    return len(complete)
+
+
+def _is_complete(connection: Connection, job_id: int) -> bool:
+    # Rows are only ever added, so a count that is right stays right until the state is written.
+    rows = select(func.count()).select_from(results).where(results.c.job_id == job_id).scalar_subquery()
+    return bool(connection.scalar(select(rows == jobs.c.n_items).where(jobs.c.id == job_id)))
+
+
+def _finish(connection: Connection, job_id: int) -> None:
+    unfinished = select(shards.c.id).where(shards.c.job_id == job_id, shards.c.state.in_(UNFINISHED)).exists()
+    failed = select(shards.c.id).where(shards.c.job_id == job_id, shards.c.failed > 0).exists()
+    done = connection.execute(
+        update(jobs)
+        .where(
+            jobs.c.id == job_id, or_(jobs.c.state == JobState.RUNNING, jobs.c.state == JobState.ACCEPTED), ~unfinished
+        )
+        .values(state=case((failed, JobState.DONE_WITH_ERRORS), else_=JobState.DONE), finished_at=db_now())
+    )
+    if done.rowcount:
+        record(connection, job_id, "finished", {})

@@ -1,0 +1,253 @@
+"""The tables of DESIGN §4 as SQLAlchemy Core metadata.
+
+Times are seconds since 1970 in UTC (double precision), from the database's own clock; the views show timestamps.
+Large tables (items, results, memo) are keyed by what they are looked up with and only ever inserted into.
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+# Every constraint has a stable name, so that a migration can find it on both databases.
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+_Id = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows by itself only for INTEGER PRIMARY KEY
+
+
+def _states(column: str, *states: str) -> CheckConstraint:
+    return CheckConstraint(f"{column} IN ({', '.join(repr(s) for s in states)})", name=column)
+
+
+models = Table(
+    "models",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("name", String(64), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("digest", String(64), nullable=False, unique=True),  # what decides an answer; see Manifest.digest
+    Column("classes", Integer, nullable=False),
+    Column("labels", Text, nullable=False),  # JSON list, in output order
+    Column("preprocessing", Text, nullable=False),  # JSON object
+    Column("path", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Index("ix_models_name_version", "name", "version"),
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("kind", String(16), nullable=False),
+    Column("state", String(20), nullable=False),
+    Column("owner", String(64), nullable=False, server_default=""),
+    Column("priority", Integer, nullable=False, server_default="5"),  # 0 first … 9 last
+    Column("model_id", _Id, ForeignKey("models.id"), nullable=True),
+    Column("description", Text, nullable=False, server_default=""),
+    Column("root", Text, nullable=False, server_default=""),  # items' paths are relative to it
+    Column("root_raw", LargeBinary, nullable=True),  # its bytes, where they are not UTF-8
+    Column("confined", Boolean, nullable=False, server_default="0"),  # links may not lead out of root
+    Column("top_k", Integer, nullable=False, server_default="5"),
+    Column("reuse", Boolean, nullable=False, server_default="1"),
+    Column("options", Text, nullable=False, server_default="{}"),  # JSON object
+    Column("n_items", BigInteger, nullable=False, server_default="0"),
+    Column("ignored", Text, nullable=False, server_default="{}"),  # JSON: what the scan passed over, and why
+    Column("served", BigInteger, nullable=False, server_default="0"),  # items handed out: the fair order of claims
+    Column("claimed_at", Double, nullable=True),
+    Column("created_at", Double, nullable=False),
+    Column("started_at", Double, nullable=True),
+    Column("finished_at", Double, nullable=True),
+    Column("error", Text, nullable=True),
+    _states("kind", "classify", "finetune"),
+    _states(
+        "state",
+        "scanning",
+        "accepted",
+        "running",
+        "paused",
+        "cancelling",
+        "cancelled",
+        "done",
+        "done_with_errors",
+        "failed",
+    ),
+    Index("ix_jobs_state", "state"),
+)
+
+items = Table(
+    "items",
+    metadata,
+    Column("job_id", _Id, ForeignKey("jobs.id"), primary_key=True),
+    Column("idx", BigInteger, primary_key=True, autoincrement=False),
+    Column("path", Text, nullable=False),
+    Column("path_raw", LargeBinary, nullable=True),  # the name's bytes, where they are not UTF-8
+    Column("size", BigInteger, nullable=True),
+    Column("mtime_ns", BigInteger, nullable=True),
+    Column("label", Text, nullable=True),  # the true label, where the folder or the manifest gives one
+    Column("split", String(16), nullable=True),
+    Column("external_id", Text, nullable=True),
+    Column("extra", Text, nullable=True),  # JSON: a manifest's further columns
+    Column("member", Text, nullable=True),  # inside an archive
+    Column("offset", BigInteger, nullable=True),
+    sqlite_with_rowid=False,
+)
+
+shards = Table(
+    "shards",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("job_id", _Id, ForeignKey("jobs.id"), nullable=False),
+    Column("queue", String(16), nullable=False),
+    Column("lo", BigInteger, nullable=False),
+    Column("hi", BigInteger, nullable=False),  # exclusive
+    Column("state", String(12), nullable=False),
+    Column("attempt", Integer, nullable=False, server_default="0"),
+    Column("max_attempts", Integer, nullable=False, server_default="5"),
+    Column("token", String(32), nullable=True),
+    Column("worker_id", String(128), nullable=True),
+    Column("lease_until", Double, nullable=True),
+    Column("not_before", Double, nullable=False, server_default="0"),
+    Column("done_token", String(32), nullable=True),
+    Column("ok", BigInteger, nullable=False, server_default="0"),
+    Column("failed", BigInteger, nullable=False, server_default="0"),
+    Column("reused", BigInteger, nullable=False, server_default="0"),
+    _states("state", "ready", "leased", "done", "cancelled", "split"),
+    CheckConstraint("hi > lo", name="range"),
+    Index("ix_shards_job_id_state_lo", "job_id", "state", "lo"),
+    Index("ix_shards_state_lease_until", "state", "lease_until"),
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("token", String(32), primary_key=True),
+    Column("shard_id", _Id, ForeignKey("shards.id"), nullable=False, index=True),
+    Column("n", Integer, nullable=False),
+    Column("worker_id", String(128), nullable=False),
+    Column("started_at", Double, nullable=False),
+    Column("ended_at", Double, nullable=True),
+    Column("outcome", String(12), nullable=True),  # done, released, lost, cancelled; NULL while it runs
+    Column("error", Text, nullable=True),
+)
+
+results = Table(
+    "results",
+    metadata,
+    Column("job_id", _Id, ForeignKey("jobs.id"), primary_key=True),
+    Column("idx", BigInteger, primary_key=True, autoincrement=False),
+    Column("status", String(8), nullable=False),
+    Column("error_code", String(24), nullable=True),
+    Column("error", Text, nullable=True),
+    Column("label", Text, nullable=True),
+    Column("score", Double, nullable=True),
+    Column("topk", Text, nullable=True),  # JSON list of {"label", "score"}, best first
+    Column("content_hash", LargeBinary, nullable=True),  # BLAKE3, 128 bits
+    Column("width", Integer, nullable=True),
+    Column("height", Integer, nullable=True),
+    Column("reused", Boolean, nullable=False, server_default="0"),
+    Column("token", String(32), nullable=False),
+    Column("created_at", Double, nullable=False),
+    _states("status", "ok", "failed"),
+    Index("ix_results_job_id_status", "job_id", "status"),
+    Index("ix_results_job_id_label_score", "job_id", "label", "score"),
+    sqlite_with_rowid=False,
+)
+
+# Where an answer is already known: by a file's content, or by its unchanged path, size and time.
+memo = Table(
+    "memo",
+    metadata,
+    Column("key", LargeBinary, primary_key=True),  # BLAKE3, 128 bits
+    Column("model_id", _Id, ForeignKey("models.id"), primary_key=True),
+    Column("kind", String(8), nullable=False),
+    Column("job_id", _Id, nullable=False),
+    Column("idx", BigInteger, nullable=False),
+    _states("kind", "content", "file"),
+    sqlite_with_rowid=False,
+)
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("job_id", _Id, ForeignKey("jobs.id"), nullable=True, index=True),
+    Column("name", String(64), nullable=False),
+    Column("state", String(20), nullable=False),
+    Column("recipe", Text, nullable=False, server_default="{}"),
+    Column("fingerprint", String(64), nullable=True),  # of the training data
+    Column("model_id", _Id, ForeignKey("models.id"), nullable=True),
+    Column("created_at", Double, nullable=False),
+    Column("finished_at", Double, nullable=True),
+    Column("error", Text, nullable=True),
+)
+
+epochs = Table(
+    "epochs",
+    metadata,
+    Column("run_id", _Id, ForeignKey("runs.id"), primary_key=True),
+    Column("epoch", Integer, primary_key=True, autoincrement=False),
+    Column("attempt", Integer, nullable=False, server_default="1"),
+    Column("loss", Double, nullable=True),
+    Column("accuracy", Double, nullable=True),
+    Column("val_loss", Double, nullable=True),
+    Column("val_accuracy", Double, nullable=True),
+    Column("learning_rate", Double, nullable=True),
+    Column("seconds", Double, nullable=True),
+    Column("metrics", Text, nullable=False, server_default="{}"),  # JSON: everything else
+)
+
+corrections = Table(
+    "corrections",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("job_id", _Id, ForeignKey("jobs.id"), nullable=False),
+    Column("idx", BigInteger, nullable=False),
+    Column("label", Text, nullable=False),
+    Column("author", String(64), nullable=False),
+    Column("created_at", Double, nullable=False),
+    UniqueConstraint("job_id", "idx", "created_at"),
+)
+
+workers = Table(
+    "workers",
+    metadata,
+    Column("id", String(128), primary_key=True),  # host/device
+    Column("host", String(64), nullable=False),
+    Column("device", String(64), nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("state", String(12), nullable=False),  # idle, busy, stopped
+    Column("model", Text, nullable=True),  # warm models, most recent first
+    Column("images", BigInteger, nullable=False, server_default="0"),  # since it started
+    Column("started_at", Double, nullable=False),
+    Column("seen_at", Double, nullable=False),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("job_id", _Id, ForeignKey("jobs.id"), nullable=True, index=True),
+    Column("at", Double, nullable=False),
+    Column("kind", String(24), nullable=False),
+    Column("data", Text, nullable=False, server_default="{}"),  # JSON object
+)

@@ -1,0 +1,50 @@
+"""Fixtures that every part of the suite shares: databases, the shared data, a home."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from store import schema
+from store.database import Database
+from tests.servers import postgres_server
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real images and a real model; skips where a machine does not have it."""
+    folder = Path(os.environ.get("PIXMILL_SHARED_DATA", REPOSITORY.parent / "shared" / "data")).resolve()
+    if not folder.is_dir():
+        if os.environ.get("PIXMILL_REQUIRE_SHARED") == "1":
+            pytest.fail("PIXMILL_REQUIRE_SHARED=1, but the shared data folder is absent")
+        pytest.skip("shared data folder is absent (PIXMILL_SHARED_DATA can name it)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """The URL of a real PostgreSQL 18 server; databases in it are made by `database_url`."""
+    with postgres_server() as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A new, empty database on each of the two engines."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/pixmill.db"
+    from tests.servers import new_postgres_database
+
+    return new_postgres_database(request.getfixturevalue("postgres"))
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    """A database with the current schema."""
+    made = Database(database_url)
+    schema.ensure(made)
+    yield made
+    made.close()

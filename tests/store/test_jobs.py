@@ -1,0 +1,152 @@
+"""Accepting a job, and moving it as a person asks."""
+
+from collections.abc import Iterator
+
+import pytest
+from sqlalchemy import func, select
+
+from store import jobs as write
+from store.claims import Claimer, claim, release
+from store.commits import commit_slice
+from store.database import Database
+from store.errors import IllegalMove, LeaseLost, UnknownJob
+from store.insights import failures, job, list_jobs
+from store.removal import remove
+from store.results import Filter, stream
+from store.rows import NewItem, NewJob, NewResult
+from store.states import JobState
+from store.sweep import sweep
+from store.tables import items, jobs, results, shards
+from tests.store.conftest import AcceptJob, ok_results
+
+
+def counts(database: Database) -> tuple[int, int, int]:
+    with database.read() as connection:
+        numbers = [connection.scalar(select(func.count()).select_from(table)) or 0 for table in (jobs, items, results)]
+    return numbers[0], numbers[1], numbers[2]
+
+
+def test_a_job_is_accepted_with_its_items_and_shards(database: Database, accept_job: AcceptJob) -> None:
+    job_id = accept_job(200)
+    row = job(database, job_id)
+    assert (row.state, row.found, row.pending, row.model) == (JobState.ACCEPTED, 200, 200, "birds@1")
+    with database.read() as connection:
+        ranges = connection.execute(select(shards.c.lo, shards.c.hi).order_by(shards.c.lo)).all()
+    assert [tuple(r) for r in ranges] == [(0, 64), (64, 128), (128, 192), (192, 200)]
+
+
+def test_a_scan_that_fails_leaves_nothing_behind(
+    database: Database, model_id: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(write, "CHUNK", 10)
+
+    def broken() -> Iterator[NewItem]:
+        for n in range(25):
+            yield NewItem(b"%d.jpg" % n)
+        raise OSError("the disk was pulled out")
+
+    with pytest.raises(OSError, match="pulled out"):
+        write.accept(database, NewJob(model_id), broken())
+    assert counts(database) == (0, 0, 0)
+
+
+def test_a_job_is_invisible_to_workers_while_it_is_scanned(
+    database: Database, model_id: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(write, "CHUNK", 10)
+    seen = []
+
+    def watched() -> Iterator[NewItem]:
+        for n in range(35):
+            seen.append(claim(database, Claimer("w")) if n == 20 else None)
+            yield NewItem(b"%d.jpg" % n)
+
+    job_id = write.accept(database, NewJob(model_id), watched())
+    assert seen == [None] * 35
+    assert job(database, job_id).found == 35
+
+
+def test_names_that_are_not_utf8_come_back_as_the_same_bytes(database: Database, model_id: int) -> None:
+    name = b"caf\xe9/\xff.jpg"
+    job_id = write.accept(database, NewJob(model_id, root=b"/ph\xf6to"), [NewItem(name)])
+    lease = claim(database, Claimer("w"))
+    assert lease
+    commit_slice(database, lease, ok_results(lease), last=True)
+    (row,) = stream(database, job_id)
+    assert row.path == b"/ph\xf6to/" + name
+    assert row.file_name == "caf\\xe9/\\xff.jpg"
+
+
+def test_cancelling_keeps_results_and_refuses_a_late_commit(database: Database, accept_job: AcceptJob) -> None:
+    job_id = accept_job(130)
+    done, held = (claim(database, Claimer("w")) for _ in range(2))
+    assert done
+    assert held
+    commit_slice(database, done, ok_results(done), last=True)
+    write.cancel(database, job_id)
+    assert job(database, job_id).state is JobState.CANCELLING
+    assert release(database, held)
+    with pytest.raises(LeaseLost):
+        commit_slice(database, held, ok_results(held), last=True)
+    sweep(database)
+    row = job(database, job_id)
+    assert (row.state, row.classified, row.pending) == (JobState.CANCELLED, 64, 66)
+
+
+def test_a_job_with_failures_ends_with_errors_and_only_they_run_again(
+    database: Database, accept_job: AcceptJob
+) -> None:
+    job_id = accept_job(3)
+    lease = claim(database, Claimer("w"))
+    assert lease
+    bad = [NewResult(n, "failed", error_code=code, error="why") for n, code in ((1, "truncated"), (2, "missing"))]
+    commit_slice(database, lease, [*ok_results(lease)[:1], *bad], last=True)
+    sweep(database)
+    assert job(database, job_id).state is JobState.DONE_WITH_ERRORS
+    assert failures(database, job_id) == [("missing", 1, "why"), ("truncated", 1, "why")]
+    assert write.retry(database, job_id, codes=["missing"]) == 1
+    assert job(database, job_id).failed == 1
+    again = claim(database, Claimer("w"))
+    assert again
+    commit_slice(database, again, [ok_results(again)[2]], last=True)
+    sweep(database)
+    row = job(database, job_id)
+    assert (row.state, row.classified, row.failed) == (JobState.DONE_WITH_ERRORS, 2, 1)
+    assert [r.error_code for r in stream(database, job_id, Filter(status="failed"))] == ["truncated"]
+
+
+def test_a_cancelled_job_can_run_what_is_left(database: Database, accept_job: AcceptJob) -> None:
+    job_id = accept_job(130)
+    write.cancel(database, job_id)
+    assert write.retry(database, job_id) == 130
+    while lease := claim(database, Claimer("w")):
+        commit_slice(database, lease, ok_results(lease), last=True)
+    sweep(database)
+    assert job(database, job_id).state is JobState.DONE
+
+
+@pytest.mark.parametrize("move", [write.pause, write.resume, write.cancel])
+def test_a_finished_job_refuses_every_move(database: Database, accept_job: AcceptJob, move: object) -> None:
+    job_id = accept_job(1)
+    lease = claim(database, Claimer("w"))
+    assert lease
+    commit_slice(database, lease, ok_results(lease), last=True)
+    sweep(database)
+    assert callable(move)
+    with pytest.raises(IllegalMove, match=f"Job {job_id} is done"):
+        move(database, job_id)
+    with pytest.raises(UnknownJob, match="no job 999"):
+        move(database, 999)
+
+
+def test_a_removed_job_takes_all_its_rows_with_it(database: Database, accept_job: AcceptJob) -> None:
+    job_id, other = accept_job(3), accept_job(2)
+    lease = claim(database, Claimer("w"))
+    assert lease
+    commit_slice(database, lease, ok_results(lease), last=True)
+    sweep(database)
+    remove(database, job_id)
+    assert [row.id for row in list_jobs(database)] == [other]
+    assert counts(database) == (1, 2, 0)
+    with pytest.raises(IllegalMove):
+        remove(database, other)
