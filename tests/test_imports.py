@@ -1,0 +1,47 @@
+"""Thin processes stay thin: what they import, read from `sys.modules` of a new interpreter."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+import store.database
+
+HEAVY = ("cv2", "h5py", "keras", "keras_cv", "matplotlib", "openvino", "scipy", "sklearn", "tensorflow", "torch")
+PICTURES = ("PIL", "numpy", "pyarrow", "simplejpeg")  # not in the API's image
+
+
+def loaded_by(statement: str, *watched: str) -> set[str]:
+    """Which of the watched modules are loaded after a statement in a fresh interpreter."""
+    program = f"{statement}\nimport json, sys\nprint(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return set(watched) & set(json.loads(done.stdout.splitlines()[-1]))
+
+
+@pytest.mark.parametrize("module", ["api", "dashboard", "worker.dispatch", "cli.__main__"])
+def test_the_web_and_the_command_line_start_without_machine_learning(module: str) -> None:
+    assert not loaded_by(f"import {module}", *HEAVY, *PICTURES)
+
+
+@pytest.mark.parametrize("module", ["worker.app", "worker.tasks"])
+def test_the_queue_side_starts_without_a_framework(module: str) -> None:
+    # The parent of the workers imports these: TensorFlow must never be in it.
+    assert not loaded_by(f"import {module}", *HEAVY)
+
+
+def test_the_store_keeps_its_sqlite_when_tensorflow_comes_later() -> None:
+    # TensorFlow exports an older SQLite of its own to the process that imports it first (docs/decisions/0003).
+    program = """
+import store.database, tensorflow
+connection = store.database.sqlite_module().connect(":memory:")
+print(*connection.execute("SELECT sqlite_version()").fetchone())
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert tuple(int(part) for part in done.stdout.split(".")) >= store.database.WAL_SAFE
+
+
+def test_a_loaded_module_is_seen() -> None:
+    assert loaded_by("import numpy", *HEAVY, *PICTURES) == {"numpy"}
