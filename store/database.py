@@ -8,12 +8,20 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import pysqlite3
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from store.errors import DatabaseUnavailable, StoreError, explain
+from store.errors import DatabaseUnavailable
+from store.explaining import explain
+
+# At the top: TensorFlow brings a SQLite of its own, which takes the wheel's place where it is loaded first.
+try:
+    from pysqlite3 import dbapi2
+
+    WHEEL: ModuleType | None = dbapi2
+except ImportError:  # there are wheels for the common platforms only
+    WHEEL = None
 
 log = logging.getLogger(__name__)
 
@@ -25,8 +33,9 @@ BUSY_TIMEOUT_MS = 30_000
 
 def sqlite_module() -> ModuleType:
     """The newer of the wheel's SQLite and Python's own."""
-    ours: tuple[int, ...] = pysqlite3.sqlite_version_info
-    return sqlite3 if sqlite3.sqlite_version_info > ours else pysqlite3.dbapi2
+    if WHEEL is None or sqlite3.sqlite_version_info > WHEEL.sqlite_version_info:
+        return sqlite3
+    return WHEEL
 
 
 class Database:
@@ -120,6 +129,3 @@ class Database:
     def close(self) -> None:
         """Close every pooled connection."""
         self.engine.dispose()
-
-
-__all__ = ["Database", "StoreError", "sqlite_module"]
