@@ -1,0 +1,136 @@
+"""Model versions on the move: written as a .zip or a folder, read back with every name, size and hash checked."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import get_args
+
+from models.errors import InvalidModel
+from models.files import facts_of
+from models.labels import load_labels
+from models.manifest import Crop, Interpolation, Manifest, ModelVersion, Output, Scale
+
+KEPT = ("manifest.json", "model.keras", "labels.json", "probe.npz", "card.md")
+REQUIRED = frozenset(KEPT) - {"card.md"}
+MAX_BYTES = 16 * 2**30  # unpacked; the largest Keras application has 1.4 GiB
+MAX_EXPANSION = 100  # a file's size over its size in the zip; labels.json reaches four
+
+
+def export_bundle(version: ModelVersion, destination: Path) -> Path:
+    """Write a version as a .zip, or as a folder where the name does not end in .zip; overwrites nothing.
+
+    The compiled form is left out: it is made anew, for the machine that imports.
+    """
+    files = [version.path / name for name in KEPT if (version.path / name).is_file()]
+    if destination.exists():
+        raise InvalidModel(f"{destination} exists; choose another name, or remove it first.")
+    # A name that says "part" until all of it is there.
+    part = destination.with_name(f".{destination.name}.{os.getpid()}.part")
+    try:
+        if destination.suffix.lower() == ".zip":
+            _zip(files, part)
+        else:
+            part.mkdir()
+            for file in files:
+                shutil.copyfile(file, part / file.name)
+        part.rename(destination)
+    finally:
+        shutil.rmtree(part, ignore_errors=True) if part.is_dir() else part.unlink(missing_ok=True)
+    return destination
+
+
+def unpack_bundle(bundle: Path, folder: Path) -> ModelVersion:
+    """Unpack an exported version into a new folder.
+
+    Raises InvalidModel unless it holds exactly what its manifest says.
+    """
+    folder.mkdir()
+    if bundle.is_dir():
+        _copy_folder(bundle, folder)
+    else:
+        _unzip(bundle, folder)
+    missing = sorted(name for name in REQUIRED if not (folder / name).is_file())
+    if missing:
+        raise InvalidModel(
+            f"{bundle}: an exported model holds {', '.join(sorted(REQUIRED))}; {', '.join(missing)} is missing."
+        )
+    try:
+        manifest = Manifest.load(folder / "manifest.json")
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise InvalidModel(f"{bundle}: its manifest.json cannot be read ({error}).") from error
+    _check_choices(bundle, manifest)
+    _check_hashes(bundle, folder, manifest)
+    return ModelVersion(folder, manifest, load_labels(folder / "labels.json"))
+
+
+def _zip(files: Sequence[Path], target: Path) -> None:
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        for file in files:
+            archive.write(file, file.name)
+
+
+def _copy_folder(bundle: Path, folder: Path) -> None:
+    for name in KEPT:
+        file = bundle / name
+        if file.is_file() and not file.is_symlink():
+            shutil.copyfile(file, folder / name)
+
+
+def _unzip(bundle: Path, folder: Path) -> None:
+    try:
+        with zipfile.ZipFile(bundle) as archive:
+            _check_members(bundle, archive)
+            for member in archive.infolist():
+                # Our own join of a checked name, and a reader that stops at the declared size: nothing is left to the
+                # archive.
+                with archive.open(member) as source, (folder / member.filename).open("xb") as target:
+                    shutil.copyfileobj(source, target)
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError) as error:
+        raise InvalidModel(f"{bundle}: not a readable .zip ({error}); export and copy it again.") from error
+
+
+def _check_members(bundle: Path, archive: zipfile.ZipFile) -> None:
+    members = archive.infolist()
+    names = [member.filename for member in members]
+    strange = next((name for name in names if name not in KEPT or PurePosixPath(name).name != name), None)
+    if strange is not None or len(set(names)) != len(names):
+        shown = f"{strange!r}" if strange is not None else "a file twice"
+        raise InvalidModel(f"{bundle}: an exported model holds {', '.join(KEPT)} only; this zip holds {shown[:200]}.")
+    if sum(member.file_size for member in members) > MAX_BYTES:
+        raise InvalidModel(f"{bundle}: would unpack to more than {MAX_BYTES} bytes.")
+    for member in members:
+        if member.file_size > MAX_EXPANSION * max(member.compress_size, 2**10):
+            raise InvalidModel(
+                f"{bundle}: {member.filename} would grow from {member.compress_size} to {member.file_size} bytes; a "
+                "zip bomb?"
+            )
+
+
+def _check_choices(bundle: Path, manifest: Manifest) -> None:
+    """A manifest is only JSON: its words must be those that the pipeline knows."""
+    chosen = manifest.preprocessing
+    known = (
+        (manifest.output, Output), (chosen.crop, Crop), (chosen.interpolation, Interpolation), (chosen.scale, Scale),
+    )  # fmt: skip
+    unknown = next((word for word, words in known if word not in get_args(words)), None)
+    if unknown is not None:
+        raise InvalidModel(
+            f"{bundle}: its manifest.json says {unknown!r}, which this version of Pixmill does not know."
+        )
+    if not isinstance(chosen.crop_fraction, int | float) or not 0 < chosen.crop_fraction <= 1:
+        raise InvalidModel(f"{bundle}: its manifest.json says crop_fraction {chosen.crop_fraction!r}; expected 0 to 1.")
+
+
+def _check_hashes(bundle: Path, folder: Path, manifest: Manifest) -> None:
+    present = {file.name for file in folder.iterdir()} - {"manifest.json"}
+    if not present <= set(manifest.files):
+        raise InvalidModel(f"{bundle}: its manifest names {sorted(manifest.files)}, it holds {sorted(present)}.")
+    changed = sorted(name for name in present if facts_of(folder / name) != manifest.files[name])
+    if changed:
+        raise InvalidModel(
+            f"{bundle}: {', '.join(changed)} was changed or damaged after the export; export and copy it again."
+        )
