@@ -1,0 +1,22 @@
+"""The program of one Celery worker, with the settings of its environment."""
+
+from worker.app import make_app
+from worker.settings import Settings
+
+settings = Settings()
+app = make_app(settings)
+
+ARGUMENTS = (
+    "worker",
+    "--pool=prefork",
+    "--concurrency=1",
+    "--without-gossip",
+    "--without-mingle",
+    "--without-heartbeat",
+    "--loglevel=INFO",
+)
+
+
+def main(queue: str, name: str) -> None:
+    """Serve a queue until told to stop."""
+    app.worker_main([*ARGUMENTS, f"--queues={queue}", f"--hostname={name}@%h"])

@@ -1,0 +1,104 @@
+"""From a frozen item to pixels: read, hash, look up what is known, decode what is not."""
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from models.images import load_picture
+from models.manifest import Preprocessing
+from store.memory import Known
+from store.rows import NewResult
+from worker.answers import Prepared
+from worker.failures import DECODING_ERRORS, of_decoding
+from worker.reading import Content, Location, Reader
+from worker.twins import Twin, Twins
+
+Recall = Callable[[Collection[bytes]], Mapping[bytes, Known]]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One item that needs an answer. `file_key` names its path, size and time; None where they cannot be trusted."""
+
+    idx: int
+    location: Location
+    file_key: bytes | None
+
+
+def from_known(idx: int, known: Known, file_key: bytes | None) -> NewResult:
+    """An earlier answer as this item's row."""
+    return NewResult(
+        idx,
+        "ok",
+        label=known.label,
+        score=known.score,
+        topk=known.topk,
+        content_hash=known.content_hash,
+        width=known.width,
+        height=known.height,
+        reused=True,
+        file_key=file_key,
+    )
+
+
+class Preparer:
+    """Prepares chunks of items; called from many threads. Without `recall` and `twins` nothing is reused."""
+
+    def __init__(
+        self,
+        reader: Reader,
+        preprocessing: Preprocessing,
+        *,
+        max_pixels: int,
+        recall: Recall | None = None,
+        twins: Twins | None = None,
+    ) -> None:
+        self._reader = reader
+        self._preprocessing = preprocessing
+        self._max_pixels = max_pixels
+        self._recall = recall
+        self._twins = twins
+
+    def prepare(self, owner: int, chunk: Sequence[Wanted]) -> Iterator[tuple[int, Prepared | NewResult]]:
+        """Each item of a chunk as pixels or as a final row, paired with the shard it belongs to.
+
+        Items that wait for an identical one come out with that one's answer, not here.
+        """
+        leaders: list[tuple[Wanted, Content]] = []
+        for wanted in chunk:
+            try:
+                content = self._reader.read(wanted.location)
+            except DECODING_ERRORS as error:
+                yield owner, of_decoding(wanted.idx, error)
+                continue
+            answer = self._enter(owner, wanted, content)
+            if answer is True:
+                leaders.append((wanted, content))
+            elif isinstance(answer, NewResult):
+                yield owner, answer
+        known = self._recall([content.digest for _, content in leaders]) if self._recall and leaders else {}
+        for wanted, content in leaders:
+            earlier = known.get(content.digest)
+            if earlier is None:
+                yield from self._decode(owner, wanted, content)
+            else:
+                yield from self.settle(owner, content.digest, from_known(wanted.idx, earlier, wanted.file_key))
+
+    def _enter(self, owner: int, wanted: Wanted, content: Content) -> NewResult | bool:
+        if self._twins is None:
+            return True
+        return self._twins.enter(content.digest, Twin(wanted.idx, wanted.file_key, owner))
+
+    def _decode(self, owner: int, wanted: Wanted, content: Content) -> Iterator[tuple[int, Prepared | NewResult]]:
+        try:
+            picture = load_picture(content.data, self._preprocessing, self._max_pixels)
+        except DECODING_ERRORS as error:
+            yield from self.settle(owner, content.digest, of_decoding(wanted.idx, error, content.digest))
+        else:
+            yield owner, Prepared(wanted.idx, picture, content.digest, wanted.file_key)
+
+    def settle(self, owner: int, content_hash: bytes | None, result: NewResult) -> Iterator[tuple[int, NewResult]]:
+        """A final row, and the rows of the identical items that waited for it."""
+        yield owner, result
+        if self._twins is not None and content_hash is not None:
+            for twin in self._twins.settle(content_hash, result):
+                yield twin.owner, twin.answer(result)

@@ -1,0 +1,1 @@
+"""Where images come from: folders, files, globs, manifests, lists on standard input, and archives."""

@@ -1,0 +1,169 @@
+"""A worker's place at one device: its lock, its warm models, and the loop that drains the queue."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import time
+from collections.abc import Callable, Collection
+
+from models.errors import ModelError
+from store import jobs, workers
+from store.claims import Claimer, claim, give_up, release, release_dead
+from store.database import Database
+from store.errors import StoreError
+from store.insights import job as read_job
+from store.memory import Known, recall
+from store.rows import JobRow, Lease
+from store.sweep import finish_jobs, sweep
+from worker.answers import Answers
+from worker.devices import Device
+from worker.feed import Feed
+from worker.heartbeat import Heartbeat
+from worker.locks import FileLock
+from worker.pipeline import Pipeline, Row
+from worker.preparing import Preparer
+from worker.reading import Reader
+from worker.settings import Settings
+from worker.slices import Slices
+from worker.twins import Twins
+from worker.warm import Loaded, Loader, WarmModels
+
+log = logging.getLogger(__name__)
+
+CHUNK_ITEMS = 16  # what one decode thread takes at a time
+LOCK_POLL_S = 0.05
+
+
+class Station:
+    """Claims shards and classifies their items on one device. One thread uses it."""
+
+    def __init__(self, settings: Settings, device: Device, stopping: Callable[[], bool]) -> None:
+        self._settings = settings
+        self._device = device
+        self._stopping = stopping
+        self._database = Database(settings.database)
+        self._lock = FileLock(device.lock_path(settings.run_folder))
+        self._reader = Reader(settings.max_file_mb << 20, settings.cache_folder / "archives")
+        self._warm = WarmModels(Loader(settings, device, self._database).load, settings.model_memory_mb << 20)
+        self._slices = Slices(self._database)
+        self._rows = 0  # ever: the sign of progress
+        self._loading: Lease | None = None  # claimed, while its model is made ready
+
+    def drain(self) -> None:
+        """Work until the queue is empty or the worker is to stop. Raises StoreError, and whatever a bug raises."""
+        self.take_device()
+        if not self._lock.held:
+            return
+        lease = self._claim()
+        while lease is not None:
+            lease = self._work(lease) or (None if self._stopping() else self._claim())
+        finish_jobs(self._database)
+        self._report("idle")
+
+    def abandon(self, error: Exception) -> None:
+        """After `drain` raised: give up what it held. Raises StoreError while the database is away."""
+        held = self._slices.leases() + ([self._loading] if self._loading else [])
+        self._slices, self._loading = Slices(self._database), None
+        for lease in held:
+            give_up(self._database, lease, f"{type(error).__name__}: {error}")
+
+    def take_device(self) -> bool:
+        """Hold the device's lock from here on; whether an earlier holder's shards were freed by that.
+
+        Waits for the lock as long as the worker is not told to stop. Having got it proves that whoever held it is dead.
+        Raises OSError where the lock cannot be made.
+        """
+        if self._lock.held:
+            return False
+        while not self._lock.acquire():
+            if self._stopping():
+                return False
+            time.sleep(LOCK_POLL_S)
+        try:
+            freed = release_dead(self._database, self._device.worker_id)
+            if freed:
+                sweep(self._database)
+        except StoreError as error:
+            log.warning("the database is away: %s", error)  # leases end by themselves
+            return False
+        return freed > 0
+
+    def _claim(self) -> Lease | None:
+        return claim(self._database, Claimer(self._device.worker_id, warm=self._warm.ids))
+
+    def _work(self, lease: Lease) -> Lease | None:
+        """Work on one job from a claimed shard on; returns a claimed shard of another job, if that one was due."""
+        job = read_job(self._database, lease.job_id)
+        self._loading = lease
+        with Heartbeat(self._database, self._held, self._ticks, self._settings.stall_s) as heart:
+            try:
+                loaded = self._warm.get(lease.model_id or 0)
+            except ModelError as error:
+                log.error("job %d cannot go on: %s", job.id, error)
+                jobs.fail(self._database, job.id, str(error))
+                release(self._database, lease)
+                self._loading = None
+                return None
+            self._report("busy")
+            left_over = self._run(job, lease, loaded, heart)
+        finish_jobs(self._database)
+        return left_over
+
+    def _run(self, job: JobRow, lease: Lease, loaded: Loaded, heart: Heartbeat) -> Lease | None:
+        feed = Feed(self._database, job, self._slices, self._claim, min(CHUNK_ITEMS, loaded.engine.batch_size))
+        pipeline = self._pipeline(job, loaded)
+
+        def halted() -> bool:
+            return heart.halt.is_set() or self._stopping()
+
+        def sink(rows: list[Row]) -> None:
+            self._loading = None
+            self._rows += len(rows)
+            self._slices.forget(heart.lost)
+            self._slices.add(rows)
+
+        pipeline.run(feed.chunks(lease, halted), sink)
+        loaded.safe_batch = pipeline.batch_size
+        self._loading = None
+        self._slices.give_back()
+        return feed.left_over
+
+    def _pipeline(self, job: JobRow, loaded: Loaded) -> Pipeline:
+        def known(keys: Collection[bytes]) -> dict[bytes, Known]:
+            return recall(self._database, job.model_id or 0, job.top_k, keys)
+
+        preparer = Preparer(
+            self._reader,
+            loaded.version.manifest.preprocessing,
+            max_pixels=self._settings.max_pixels,
+            recall=known if job.reuse else None,
+            twins=Twins() if job.reuse else None,
+        )
+        threads = self._settings.decode_threads or os.cpu_count() or 2
+        pipeline = Pipeline(loaded.engine, preparer, Answers(loaded.version.labels, job.top_k), threads=threads)
+        pipeline.batch_size = loaded.safe_batch
+        return pipeline
+
+    def _held(self) -> list[Lease]:
+        """The leases to keep alive."""
+        return self._slices.leases() or ([self._loading] if self._loading else [])
+
+    def _ticks(self) -> int:
+        # Making a model ready has time limits of its own.
+        return time.monotonic_ns() if self._loading else self._rows
+
+    def _report(self, state: str) -> None:
+        workers.report(
+            self._database,
+            workers.WorkerReport(
+                id=self._device.worker_id,
+                host=socket.gethostname(),
+                device=self._device.title,
+                pid=os.getpid(),
+                state=state,
+                model=self._warm.names or None,
+                images=self._rows,
+            ),
+        )

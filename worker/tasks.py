@@ -1,0 +1,140 @@
+"""Celery's doorway: one short task, and the signals that prepare and end a worker's processes.
+
+The parent process imports nothing heavy; everything that loads a model is imported in the child, after the fork.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import mmap
+import os
+import signal
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from celery.signals import setup_logging, worker_process_init, worker_ready, worker_shutting_down
+
+from worker.app import DRAIN
+from worker.devices import CPU, Device
+from worker.main import app, settings
+from worker.processes import MISCONFIGURED, die_with_parent
+
+if TYPE_CHECKING:
+    from worker.station import Station
+
+log = logging.getLogger(__name__)
+
+# Bytes that parent and child share. STOP: the worker was told to stop; read between batches. BUSY: a task runs.
+# BROKEN: the child cannot work at all, and starting it again would not help.
+_shared = mmap.mmap(-1, 3)
+_STOP, _BUSY, _BROKEN = 0, 1, 2
+IDLE_POLL_S = 0.02
+_station: Station | None = None
+_at_work = threading.Lock()  # one thread at a time uses the station
+RETRY_S = 2.0  # after a failure, before the next claim
+
+
+def stopping() -> bool:
+    """Whether this worker was told to stop."""
+    return _shared[_STOP] != 0
+
+
+def device() -> Device:
+    """The device that the supervisor pinned this worker to."""
+    name = os.environ.get("PIXMILL_DEVICE_NAME", CPU.name)
+    return Device(name, os.environ.get("PIXMILL_DEVICE", ""), os.environ.get("PIXMILL_DEVICE_TITLE", CPU.title))
+
+
+def station() -> Station:
+    """This process's station, made at first use, in the child."""
+    global _station  # noqa: PLW0603  Celery gives a task nowhere else to keep what lives as long as its process
+    if _station is None:
+        from worker.station import Station
+
+        _station = Station(settings, device(), stopping)
+    return _station
+
+
+@app.task(name=DRAIN)
+def drain(job_id: int | None = None) -> None:
+    """The doorbell: work on whatever is due until the queue is empty. The job's id only says who rang."""
+    log.debug("rung for job %s", job_id)
+    _shared[_BUSY] = 1  # before looking at STOP: whoever stops us looks the other way round
+    try:
+        while not stopping() and not _drained():
+            time.sleep(RETRY_S)
+    finally:
+        _shared[_BUSY] = 0
+
+
+def _drained() -> bool:
+    """One try to empty the queue; False where it is worth another."""
+    from store.errors import StoreError
+
+    try:
+        with _at_work:
+            station().drain()
+    except StoreError as error:
+        log.warning("the database is away: %s", error)  # leases end by and by; the sweeper rings again
+    except Exception as error:  # the task boundary: one of the two doors
+        log.exception("a shard failed")
+        station().abandon(error)
+        return False
+    return True
+
+
+@setup_logging.connect
+def _set_up_logging(**_: Any) -> None:
+    logging.basicConfig(
+        level=settings.log_level,
+        stream=sys.stderr,
+        format="%(asctime)s %(levelname)s %(process)d %(name)s: %(message)s",
+        force=True,
+    )
+    logging.getLogger("celery").setLevel(max(logging.WARNING, logging.getLogger().level))
+
+
+@worker_process_init.connect
+def _child_begins(**_: Any) -> None:
+    die_with_parent()
+    threading.Thread(target=_get_ready, daemon=True).start()
+
+
+def _get_ready() -> None:
+    """Import what is heavy while the parent still connects to the broker; free what a dead predecessor held."""
+    try:
+        if device().kind == "cpu" and settings.engine in ("auto", "openvino"):
+            threading.Thread(target=importlib.import_module, args=("openvino",), daemon=True).start()
+        with _at_work:
+            freed = station().take_device()
+        if freed:
+            drain.apply_async(retry=False)
+    except Exception:
+        log.exception("this worker cannot work")
+        _shared[_BROKEN] = 1
+        os.kill(os.getppid(), signal.SIGTERM)
+
+
+@worker_ready.connect
+def _ready(**_: Any) -> None:
+    log.warning("the worker on %s is ready", device().title)
+    drain.apply_async(retry=False)  # there may be work already, and nobody who rings
+
+
+@worker_shutting_down.connect
+def _told_to_stop(**_: Any) -> None:
+    _shared[_STOP] = 1
+    threading.Thread(target=_leave_when_idle).start()
+
+
+def _leave_when_idle() -> None:
+    """End as soon as the child has given back what it held. Celery's own way out takes two seconds more.
+
+    All that is cut short is the connection to the broker, which holds nothing but hints.
+    """
+    while _shared[_BUSY]:
+        time.sleep(IDLE_POLL_S)
+    os._exit(MISCONFIGURED if _shared[_BROKEN] else 0)
