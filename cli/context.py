@@ -1,0 +1,91 @@
+"""What a command works with: the settings, the database, the registry."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from cli.errors import CommandError, Exit
+from worker.settings import Settings
+
+if TYPE_CHECKING:
+    from models.manifest import ModelVersion
+    from models.registry import Registry
+    from store.database import Database
+
+
+def settings() -> Settings:
+    """The settings of this process. Raises CommandError naming a setting that is wrong."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = "PIXMILL_" + "_".join(str(part) for part in first["loc"]).upper()
+        raise CommandError(f"{name}: {first['msg']}, got {first['input']!r}.") from error
+
+
+def make_home(chosen: Settings) -> None:
+    """Make the home folder. Raises CommandError where that is not possible."""
+    try:
+        chosen.home.mkdir(parents=True, exist_ok=True)
+        probe = chosen.home / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise CommandError(
+            f"The folder {chosen.home} cannot be written: {error.strerror}. PIXMILL_HOME can name another one.",
+            Exit.NOT_ALLOWED,
+        ) from error
+
+
+@contextmanager
+def open_database(chosen: Settings, *, create: bool = False) -> Iterator[Database]:
+    """The database, its schema checked; with `create`, the tables of an empty one are made. Raises StoreError."""
+    from store import schema
+    from store.database import Database
+
+    database = Database(chosen.database)
+    try:
+        if create:
+            database.prepare_folder()
+            schema.ensure(database)
+        elif database.is_sqlite and not _exists(database):
+            raise CommandError(f"There are no jobs yet: no database at {database.where}.", Exit.NOT_FOUND)
+        else:
+            schema.check(database)
+        yield database
+    finally:
+        database.close()
+
+
+def _exists(database: Database) -> bool:
+    from pathlib import Path
+
+    return Path(database.where).exists()
+
+
+def registry(chosen: Settings) -> Registry:
+    """The registry of models in the home folder."""
+    from models.registry import Registry
+
+    return Registry(chosen.models_folder)
+
+
+def choose_model(chosen: Settings, reference: str | None) -> ModelVersion:
+    """The model to use: the one named, or the only one there is. Raises CommandError, UnknownModel."""
+    known = registry(chosen)
+    if reference is not None:
+        return known.get(reference)
+    names = sorted({version.manifest.name for version in known.list()})
+    if len(names) == 1:
+        return known.get(names[0])
+    if names:
+        raise CommandError(f"Which model? Choose one with --model: {', '.join(names)}.")
+    raise CommandError(
+        "There is no model yet. Import one (`pixmill models import FILE.keras --labels FILE`), fetch a pretrained one "
+        "(`pixmill models pull NAME`; `pixmill models presets` lists them), or see `pixmill demo`.",
+        Exit.NOT_FOUND,
+    )

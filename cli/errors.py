@@ -1,0 +1,66 @@
+"""Exit codes, and which error ends with which: the table of DESIGN §7, documented in docs/cli.md."""
+
+from __future__ import annotations
+
+import sys
+from enum import IntEnum
+
+
+class Exit(IntEnum):
+    """How a command ends."""
+
+    OK = 0
+    UNEXPECTED = 1
+    USAGE = 2
+    UNREACHABLE = 3
+    NOT_FOUND = 4
+    NOT_ALLOWED = 5
+    WITH_FAILURES = 6
+    CANCELLED = 7
+    INTERRUPTED = 130
+
+
+class CommandError(Exception):
+    """A user's mistake or a state of the machine, in words, with its exit code."""
+
+    def __init__(self, message: str, code: Exit = Exit.USAGE) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+# The first line that matches decides. By name: a module that was never imported cannot have raised anything, and to
+# import them all here would make every command slow.
+TABLE: tuple[tuple[str, str, Exit], ...] = (
+    ("worker.sources.errors", "NoSuchPath", Exit.NOT_FOUND),
+    ("worker.sources.errors", "SourceError", Exit.USAGE),
+    ("models.errors", "UnknownModel", Exit.NOT_FOUND),
+    ("models.errors", "InvalidModel", Exit.USAGE),
+    ("models.errors", "HubUnreachable", Exit.UNREACHABLE),
+    ("models.errors", "ModelError", Exit.UNEXPECTED),
+    ("store.errors", "UnknownJob", Exit.NOT_FOUND),
+    ("store.errors", "IllegalMove", Exit.USAGE),
+    ("store.errors", "DatabaseUnavailable", Exit.UNREACHABLE),
+    ("store.errors", "StoreError", Exit.UNEXPECTED),
+    ("worker.broker", "BrokerError", Exit.UNREACHABLE),
+    ("worker.devices", "DeviceError", Exit.USAGE),
+    ("builtins", "PermissionError", Exit.NOT_ALLOWED),
+    ("builtins", "OSError", Exit.UNEXPECTED),
+)
+
+
+def exit_code(error: Exception) -> Exit | None:
+    """The exit code of an error that a person can do something about; None for a bug."""
+    if isinstance(error, CommandError):
+        return error.code
+    for module, name, code in TABLE:
+        if module in sys.modules and isinstance(error, getattr(sys.modules[module], name)):
+            return code
+    return None
+
+
+def message(error: Exception) -> str:
+    """What to tell the person."""
+    if isinstance(error, OSError) and error.strerror:
+        place = f"{error.filename}: " if error.filename else ""
+        return f"{place}{error.strerror}."
+    return str(error)

@@ -1,0 +1,143 @@
+"""`pixmill jobs`: list, show, follow, pause, resume, cancel, retry, rm."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.classify import follow_to_end, no_check
+from cli.context import open_database, settings
+from cli.output import emit_json, emit_table, say
+
+if TYPE_CHECKING:
+    from store.database import Database
+
+app = typer.Typer(no_args_is_help=True, help="Jobs: what was asked for, how it stands, and steering it.")
+
+Job = Annotated[int, typer.Argument(help="The job's number.")]
+Json = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
+Detach = Annotated[bool, typer.Option("--detach", help="Do not follow it.")]
+
+
+@app.command("list")
+def list_(
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many, the newest first.")] = 20, json: Json = False
+) -> None:
+    """List jobs, the newest first."""
+    from cli.summary import as_json
+    from store.insights import list_jobs
+
+    with open_database(settings()) as database:
+        rows = list_jobs(database, limit=limit)
+    if json:
+        for row in rows:
+            emit_json(as_json(row))
+        return
+    emit_table(
+        ("job", "state", "found", "done", "failed", "model", "created", "what"),
+        (
+            (
+                *(row.id, row.state.value.replace("_", " "), row.found, row.classified, row.failed),
+                *(row.model, _time(row.created_at), row.description),
+            )
+            for row in rows
+        ),
+    )
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).astimezone().strftime("%Y-%m-%d %H:%M")
+
+
+@app.command()
+def show(job: Job, json: Json = False) -> None:
+    """Show one job: totals, classes, failures by reason."""
+    from cli import summary
+    from store.insights import job as read_job
+
+    with open_database(settings()) as database:
+        row = read_job(database, job)
+        if json:
+            emit_json(summary.as_json(row))
+        else:
+            summary.summarize(database, row)
+
+
+@app.command()
+def follow(job: Job) -> None:
+    """Follow a job until it ends; in local mode this also runs the workers."""
+    with open_database(settings()) as database:
+        _follow(database, job)
+
+
+def _follow(database: Database, job: int) -> None:
+    from cli.local import is_embedded, local_stack
+    from store.insights import job as read_job
+
+    chosen = settings()
+    open_still = not read_job(database, job).state.is_final
+    with local_stack(chosen) if open_still and is_embedded(chosen) else nullcontext(no_check) as check:
+        code = follow_to_end(chosen, database, job, check)
+    raise typer.Exit(code)
+
+
+def _move(job: int, move: Callable[[Database, int], object], done: str) -> None:
+    with open_database(settings()) as database:
+        move(database, job)
+        say(f"Job {job} is {done}.")
+
+
+@app.command()
+def pause(job: Job) -> None:
+    """Pause a job; workers give its images back after the current batch."""
+    from store.jobs import pause as move
+
+    _move(job, move, "paused")
+
+
+@app.command()
+def cancel(job: Job) -> None:
+    """Cancel a job; the results that are there stay."""
+    from store.jobs import cancel as move
+
+    _move(job, move, "cancelled")
+
+
+@app.command()
+def resume(job: Job, detach: Detach = False) -> None:
+    """Let a paused job go on, and follow it."""
+    from store import jobs as moves
+
+    with open_database(settings()) as database:
+        moves.resume(database, job)
+        say(f"Job {job} goes on.")
+        if not detach:
+            _follow(database, job)
+
+
+@app.command()
+def retry(
+    job: Job,
+    code: Annotated[list[str] | None, typer.Option(help="Only failures with this error code; may be repeated.")] = None,
+    detach: Detach = False,
+) -> None:
+    """Run again what failed, and what was never run, in the same job."""
+    from store import jobs as moves
+
+    with open_database(settings()) as database:
+        count = moves.retry(database, job, code or ())
+        say(f"{count:,} images of job {job} run again.")
+        if not detach:
+            _follow(database, job)
+
+
+@app.command()
+def rm(job: Job) -> None:
+    """Remove a finished job with all its rows."""
+    from store.removal import remove
+
+    _move(job, remove, "removed")

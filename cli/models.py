@@ -1,0 +1,188 @@
+"""`pixmill models`: the registry of classifiers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.context import make_home, registry, settings
+from cli.errors import CommandError
+from cli.output import emit_json, emit_table, out, say
+from models.manifest import ModelVersion
+
+app = typer.Typer(no_args_is_help=True, help="Models: import, fetch, list, name, export.")
+
+Reference = Annotated[str, typer.Argument(metavar="MODEL", help="NAME, NAME@VERSION or NAME@ALIAS.")]
+Json = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
+
+
+def as_json(version: ModelVersion) -> dict[str, object]:
+    """A model version for `--json`."""
+    facts = version.manifest
+    return {
+        "reference": version.reference,
+        "name": facts.name,
+        "version": facts.version,
+        "classes": facts.classes,
+        "parameters": facts.parameters,
+        "input": [facts.preprocessing.height, facts.preprocessing.width, facts.preprocessing.channels],
+        "crop": facts.preprocessing.crop,
+        "interpolation": facts.preprocessing.interpolation,
+        "scale": facts.preprocessing.scale,
+        "output": facts.output,
+        "digest": facts.digest,
+        "created_at": facts.created_at,
+        "lineage": facts.lineage,
+        "path": str(version.path),
+    }
+
+
+@app.command("list")
+def list_(json: Json = False) -> None:
+    """List every version of every model."""
+    known = registry(settings())
+    versions = known.list()
+    if json:
+        for version in versions:
+            emit_json(as_json(version))
+        return
+    if not versions:
+        say("No models yet. `pixmill models import FILE.keras`, `pixmill models pull NAME`, or `pixmill demo`.")
+        return
+    emit_table(
+        ("model", "also called", "classes", "input", "parameters", "from"),
+        (
+            (
+                version.reference,
+                ", ".join(a for a, n in known.aliases(version.manifest.name).items() if n == version.manifest.version),
+                version.manifest.classes,
+                "×".join(str(side) for side in as_json(version)["input"]),  # type: ignore[attr-defined]
+                version.manifest.parameters,
+                str(version.manifest.lineage.get("kind", "")),
+            )
+            for version in versions
+        ),
+    )
+
+
+@app.command()
+def show(model: Reference, json: Json = False) -> None:
+    """Show one version: preprocessing, lineage, labels."""
+    version = registry(settings()).get(model)
+    if json:
+        emit_json({**as_json(version), "labels": version.labels})
+        return
+    emit_table(("", ""), ((name, str(value)) for name, value in as_json(version).items()))
+    shown = ", ".join(version.labels[:12])
+    out.print(f"labels: {shown}{', …' if len(version.labels) > 12 else ''}", markup=False)
+
+
+@app.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="A .keras file, or a .zip that `models export` wrote.")],
+    name: Annotated[str | None, typer.Option(help="Its name here; the file's name by default.")] = None,
+    labels: Annotated[Path | None, typer.Option(help="Class names: .txt, .json or .csv; or the word imagenet.")] = None,
+    size: Annotated[str | None, typer.Option(help="Input size, 224 or 320x240; the model's own by default.")] = None,
+    crop: Annotated[str | None, typer.Option(help="center, squash or pad.")] = None,
+    crop_fraction: Annotated[
+        float | None, typer.Option(help="Part of the short side that a center crop takes.")
+    ] = None,
+    interpolation: Annotated[str | None, typer.Option(help="nearest, bilinear, bicubic, lanczos or area.")] = None,
+    scale: Annotated[str | None, typer.Option(help="The pixel range it was trained on: 0-255, 0-1 or -1-1.")] = None,
+    output: Annotated[str | None, typer.Option(help="probabilities or logits; detected by default.")] = None,
+    json: Json = False,
+) -> None:
+    """Import a model: checked, opened in a sandbox, compiled, and compared with Keras before it may serve."""
+    from models.importing import import_any
+    from models.wishes import Overrides
+
+    chosen = settings()
+    make_home(chosen)
+    wishes = {
+        "size": _size(size) if size else None,
+        "crop": crop,
+        "crop_fraction": crop_fraction,
+        "interpolation": interpolation,
+        "scale": scale,
+        "output": output,
+    }
+    overrides = Overrides.from_json({key: value for key, value in wishes.items() if value is not None})
+    _added(import_any(file, registry(chosen), name=name, labels=labels, overrides=overrides, progress=say), json=json)
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, _, height = text.lower().partition("x")
+    if not width.isdecimal() or not (height or width).isdecimal():
+        raise CommandError(f"--size: expected 224 or 320x240 (width x height), got {text!r}.")
+    return int(width), int(height or width)
+
+
+def _added(version: ModelVersion, *, json: bool) -> None:
+    if json:
+        emit_json(as_json(version))
+    say(f"{version.reference} is ready: {version.manifest.classes:,} classes.")
+    say(f"Next: `pixmill classify FOLDER --model {version.manifest.name}`")
+
+
+@app.command()
+def presets(json: Json = False) -> None:
+    """List the pretrained classifiers that `models pull` fetches."""
+    from models.presets import PRESETS
+
+    if json:
+        for preset in PRESETS.values():
+            emit_json(
+                {
+                    "name": preset.name,
+                    "source": preset.source,
+                    "description": preset.description,
+                    "parameters": preset.parameters,
+                    "classes": preset.classes,
+                    "download_mb": preset.download_mb,
+                }
+            )
+        return
+    emit_table(
+        ("preset", "MB", "classes", "what"),
+        ((p.name, p.download_mb, p.classes, p.description) for p in PRESETS.values()),
+    )
+
+
+@app.command()
+def pull(
+    preset: Annotated[str, typer.Argument(help="A name that `models presets` lists.")],
+    name: Annotated[str | None, typer.Option(help="Its name here; the preset's by default.")] = None,
+    json: Json = False,
+) -> None:
+    """Fetch a pretrained classifier from its hub."""
+    from models.pulling import pull as fetch
+
+    chosen = settings()
+    make_home(chosen)
+    _added(fetch(preset, registry(chosen), as_name=name, progress=say), json=json)
+
+
+@app.command()
+def export(model: Reference, dest: Annotated[Path, typer.Argument(help="A .zip file, or a folder to make.")]) -> None:
+    """Write one version to a file that `models import` takes on another machine."""
+    written = registry(settings()).export(model, dest)
+    say(f"{model} is written to {written}")
+
+
+@app.command()
+def alias(model: Reference, name: Annotated[str, typer.Argument(help="For example production.")]) -> None:
+    """Give a version a second name; jobs that are running keep the version they started with."""
+    version = registry(settings()).alias(model, name)
+    say(f"{version.manifest.name}@{name} is {version.reference} now.")
+
+
+@app.command()
+def rm(
+    model: Reference,
+    force: Annotated[bool, typer.Option("--force", help="Even if an alias points at it.")] = False,
+) -> None:
+    """Remove a version; results that it gave stay."""
+    removed = registry(settings()).remove(model, force=force)
+    say(f"{removed.reference} is removed.")

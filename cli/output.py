@@ -1,0 +1,87 @@
+"""The one place that prints: data on stdout, everything else on stderr."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+# Where no terminal gives a width, lines may be long: a pipe or a log folds nothing.
+PIPE_WIDTH = 200
+err = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else PIPE_WIDTH)
+out = Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
+
+
+def program() -> str:
+    """What the person types to start us: `./do pixmill` tells, so that our hints can be copied."""
+    return os.environ.get("PIXMILL_COMMAND", "pixmill")
+
+
+def _as_typed(text: str) -> str:
+    return re.sub(r"(?<=`)pixmill(?= )|(?<=^  )pixmill(?= )", program(), text)
+
+
+def interactive() -> bool:
+    """Whether a person watches: stderr is a terminal that can be drawn on."""
+    return err.is_terminal and not err.is_dumb_terminal and not os.environ.get("CI")
+
+
+def say(text: str, style: str | None = None) -> None:
+    """A line for the person, on stderr. The text is printed as it is."""
+    err.print(escape(_as_typed(text)), style=style, soft_wrap=True)
+
+
+def fail(text: str) -> None:
+    """An error for the person, on stderr."""
+    err.print(f"[bold red]Error:[/] {escape(_as_typed(text))}", soft_wrap=True)
+
+
+def emit_json(value: Any) -> None:
+    """One JSON object on stdout, on one line, safe for names that are not UTF-8."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=False).encode("utf-8", "backslashreplace").decode() + "\n")
+
+
+def emit_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str | None = None) -> None:
+    """A table on stdout."""
+    out.print(make_table(columns, rows, title))
+
+
+def make_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str | None = None) -> Table:
+    """A table; numbers go to the right."""
+    table = Table(
+        title=title, title_justify="left", header_style="bold", box=None, pad_edge=False, show_header=any(columns)
+    )
+    shown = [list(row) for row in rows]
+    for n, column in enumerate(columns):
+        numeric = bool(shown) and all(isinstance(row[n], (int, float)) or row[n] is None for row in shown)
+        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    for row in shown:
+        table.add_row(*(escape(_text(value)) for value in row))
+    return table
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def name_text(name: bytes) -> str:
+    """A file name for people and for JSON: bytes that are not UTF-8 are shown as `\\xe9`."""
+    return name.decode("utf-8", "backslashreplace")
+
+
+def describe(pairs: Mapping[str, int], limit: int = 6) -> str:
+    """Counts in one line, most first: `.txt 10, .db 2`."""
+    ordered = sorted(pairs.items(), key=lambda pair: (-pair[1], pair[0]))
+    more = f" and {len(ordered) - limit} more kinds" if len(ordered) > limit else ""
+    return ", ".join(f"{name} {count:,}" for name, count in ordered[:limit]) + more

@@ -1,0 +1,49 @@
+"""`pixmill results`: the rows of a job, filtered."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.context import open_database, settings
+from cli.errors import CommandError
+
+FORMATS = ("table", "csv", "jsonl", "parquet")
+
+
+def results(
+    job: Annotated[int, typer.Argument(help="The job's number.")],
+    label: Annotated[str | None, typer.Option(help="Only this predicted label.")] = None,
+    min_score: Annotated[float | None, typer.Option(min=0, max=1, help="Only scores of at least this.")] = None,
+    max_score: Annotated[float | None, typer.Option(min=0, max=1, help="Only scores of at most this.")] = None,
+    status: Annotated[str | None, typer.Option(help="Only ok, or only failed.")] = None,
+    error_code: Annotated[str | None, typer.Option(help="Only failures with this code.")] = None,
+    wrong: Annotated[bool, typer.Option("--wrong", help="Only images whose given label differs.")] = False,
+    form: Annotated[str, typer.Option("--format", help="table, csv, jsonl or parquet.")] = "table",
+    out: Annotated[Path | None, typer.Option(help="Write to this file: .csv, .jsonl or .parquet.")] = None,
+    json: Annotated[
+        bool, typer.Option("--json", help="One JSON object per image; the same as --format jsonl.")
+    ] = False,
+) -> None:
+    """Show, filter or export the results of a job."""
+    from cli.export import emit_format, emit_results, writer_for
+    from store.results import Filter
+
+    if status not in (None, "ok", "failed"):
+        raise CommandError(f"--status: expected ok or failed, got {status!r}.")
+    if form not in FORMATS:
+        raise CommandError(f"--format: expected one of {', '.join(FORMATS)}, got {form!r}.")
+    if form == "parquet" and out is None:
+        raise CommandError("Parquet goes to a file: add --out FILE.parquet.")
+    if out is not None:
+        writer_for(out)
+    chosen = Filter(
+        label=label, status=status, error_code=error_code, min_score=min_score, max_score=max_score, wrong=wrong
+    )
+    with open_database(settings()) as database:
+        if out is not None or json:
+            emit_results(database, job, chosen, out=out, json=json)
+        else:
+            emit_format(database, job, chosen, form)

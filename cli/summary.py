@@ -1,0 +1,97 @@
+"""How a job ended: totals that add up, classes, failures by reason, where it all is, and what to do next."""
+
+from __future__ import annotations
+
+from cli.errors import Exit
+from cli.follow import clock
+from cli.output import describe, err, make_table, say
+from store.database import Database
+from store.insights import agreement, classes, failures
+from store.rows import JobRow
+from store.states import JobState
+
+CLASSES = 8
+
+ENDS = {
+    JobState.DONE: Exit.OK,
+    JobState.DONE_WITH_ERRORS: Exit.WITH_FAILURES,
+    JobState.CANCELLED: Exit.CANCELLED,
+    JobState.CANCELLING: Exit.CANCELLED,
+    JobState.FAILED: Exit.UNEXPECTED,
+}
+
+
+def end_code(row: JobRow) -> Exit:
+    """The exit code for a job's state."""
+    return ENDS.get(row.state, Exit.OK)
+
+
+def as_json(row: JobRow) -> dict[str, object]:
+    """A job for `--json`."""
+    return {
+        "id": row.id,
+        "kind": row.kind,
+        "state": row.state.value,
+        "description": row.description,
+        "model": row.model,
+        "found": row.found,
+        "classified": row.classified,
+        "failed": row.failed,
+        "reused": row.reused,
+        "pending": row.pending,
+        "ignored": row.ignored,
+        "priority": row.priority,
+        "created_at": row.created_at,
+        "started_at": row.started_at,
+        "finished_at": row.finished_at,
+        "error": row.error,
+    }
+
+
+def summarize(database: Database, row: JobRow) -> None:
+    """Print the summary of a job on stderr."""
+    say(f"Job {row.id} {_state(row)}: {_totals(row)}")
+    if row.error:
+        say(row.error, "red")
+    if row.ignored:
+        say(f"Passed over: {describe(row.ignored)}.")
+    if row.classified:
+        shown = classes(database, row.id, CLASSES + 1)
+        more = " (the most frequent)" if len(shown) > CLASSES else ""
+        err.print(make_table(("class", "images"), shown[:CLASSES], f"\nClasses{more}"))
+        right, labelled = agreement(database, row.id)
+        if labelled:
+            say(f"\nAgreement with the given labels: {right:,} of {labelled:,} = {right / labelled:.4f}")
+    if row.failed:
+        reasons = failures(database, row.id)
+        err.print(make_table(("failed as", "images", "for example"), reasons, "\nFailures by reason"))
+    say(f"\nDatabase: {database.where}")
+    say(f"Next: {_next(row)}")
+
+
+def _state(row: JobRow) -> str:
+    return {JobState.DONE: "is done", JobState.DONE_WITH_ERRORS: "is done with errors"}.get(
+        row.state, f"is {row.state.value.replace('_', ' ')}"
+    )
+
+
+def _totals(row: JobRow) -> str:
+    parts = [f"{row.found:,} found = {row.classified:,} classified + {row.failed:,} failed"]
+    if row.pending:
+        parts.append(f" + {row.pending:,} not run")
+    if row.reused:
+        parts.append(f" ({row.reused:,} answers reused)")
+    if row.started_at and row.finished_at:
+        seconds = max(row.finished_at - row.started_at, 0.001)
+        parts.append(f" in {clock(seconds)}, {(row.classified + row.failed) / seconds:,.0f} img/s")
+    return "".join(parts)
+
+
+def _next(row: JobRow) -> str:
+    if row.state is JobState.PAUSED:
+        return f"`pixmill jobs resume {row.id}`"
+    if row.failed and not row.classified:
+        return f"`pixmill results {row.id} --status failed`"
+    if row.failed:
+        return f"`pixmill results {row.id} --status failed` lists them; `pixmill jobs retry {row.id}` runs them again"
+    return f"`pixmill results {row.id}` · `pixmill sort {row.id} DEST` · `pixmill sql QUERY`"

@@ -1,0 +1,46 @@
+"""`pixmill worker`: workers that stay, one per device, until Ctrl-C or SIGTERM."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from typing import Annotated
+
+import typer
+
+from cli.context import make_home, open_database, settings
+from cli.output import say
+
+
+def worker(
+    devices: Annotated[
+        str, typer.Option(help="auto (every GPU, else the CPU), cpu, or GPU numbers or UUIDs.")
+    ] = "auto",
+    engine: Annotated[str | None, typer.Option(help="auto, openvino, keras or fake.")] = None,
+) -> None:
+    """Run one worker per device and keep them running. Ctrl-C lets them finish their batch and give the rest back."""
+    from worker.devices import find_devices
+    from worker.settings import Settings
+    from worker.supervisor import Supervisor
+
+    chosen = settings()
+    if engine is not None:
+        chosen = Settings.model_validate({**chosen.model_dump(), "engine": engine})
+    make_home(chosen)
+    found = find_devices(devices)
+    with open_database(chosen, create=chosen.database_url is None):
+        pass
+    ended = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ended.set())
+    supervisor = Supervisor(chosen, found, notify=say)
+    supervisor.start()
+    names = ", ".join(
+        device.title if device.kind == "cpu" else f"{device.title} ({device.visible})" for device in found
+    )
+    count = f"{len(found)} worker{'s' if len(found) > 1 else ''}"
+    say(f"Ready: {count} on {names}. Logs: {chosen.log_folder}. Ctrl-C stops.")
+    ended.wait()
+    say("Stopping: workers finish their batch and give the rest back.")
+    supervisor.stop()
+    say("Stopped.")

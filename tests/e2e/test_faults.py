@@ -1,0 +1,149 @@
+"""Workers and the broker die in the middle of a job: every image still ends as exactly one row."""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from PIL import Image
+
+from tests.killing import kill_broker, kill_child, kill_parent, worker_parents
+from tests.running import Home, eventually, fake_model, running, write_images
+from tests.servers import new_postgres_database
+
+IMAGES = 1200
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pictures that take some milliseconds each, so that the faults meet work."""
+    folder = tmp_path_factory.mktemp("photos")
+    noise = np.random.default_rng(1)
+    for n in range(20):
+        Image.fromarray(noise.integers(0, 256, (400, 500, 3), dtype=np.uint8)).save(folder / f"{n:05}.jpg")
+    for n in range(20, IMAGES):
+        os.link(folder / f"{n % 20:05}.jpg", folder / f"{n:05}.jpg")
+    return folder
+
+
+def classified(home: Home) -> int:
+    rows = home.sql("SELECT classified FROM v_job_totals")
+    return int(rows[0]["classified"]) if rows else 0
+
+
+@pytest.mark.parametrize("kill", [kill_child, kill_parent, kill_broker])
+def test_a_kill_in_the_middle_costs_no_row_and_doubles_none(
+    fake_home: Home, photos: Path, kill: Callable[[Home], None]
+) -> None:
+    fake_home.run("db", "upgrade")
+    with running(fake_home, "classify", photos, "--no-reuse", "--json") as process:
+        eventually(lambda: classified(fake_home) > 0)
+        with suppress(psutil.NoSuchProcess):
+            kill(fake_home)
+        out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert len(out.splitlines()) == IMAGES
+    (totals,) = fake_home.sql(
+        "SELECT COUNT(*) AS n, COUNT(DISTINCT idx) AS d, COUNT(*) FILTER (WHERE status = 'ok') AS ok FROM results"
+    )
+    assert totals == {"n": IMAGES, "d": IMAGES, "ok": IMAGES}
+    assert fake_home.sql("SELECT COUNT(*) AS n FROM shards WHERE state <> 'done'") == [{"n": 0}]
+    if kill is not kill_broker:
+        assert fake_home.sql("SELECT COUNT(*) AS n FROM attempts WHERE outcome = 'lost'") != [{"n": 0}]
+
+
+def test_killing_the_command_leaves_nothing_running_and_follow_finishes_the_job(fake_home: Home, photos: Path) -> None:
+    fake_home.run("db", "upgrade")
+    process = fake_home.start("classify", photos, "--no-reuse")
+    eventually(lambda: classified(fake_home) > 0)
+    process.kill()
+    process.communicate()
+    eventually(lambda: not fake_home.processes(), 10, "the end of broker and worker")
+    fake_home.run("jobs", "follow", 1)
+    assert classified(fake_home) == IMAGES
+
+
+def test_two_devices_share_a_job_and_one_takes_over_when_the_other_is_lost(fake_home: Home, photos: Path) -> None:
+    fake_home.run("db", "upgrade")
+    with running(fake_home, "worker", "--devices", "GPU-aaaa0000-1,GPU-bbbb0000-2") as supervisor:
+        eventually(lambda: len(worker_parents(fake_home)) == 2)
+        fake_home.run("classify", photos, "--no-reuse", "--detach")
+        eventually(lambda: len(fake_home.sql("SELECT DISTINCT worker_id FROM attempts")) == 2)
+        first = worker_parents(fake_home)[0]
+        visible = {p.environ()["CUDA_VISIBLE_DEVICES"] for p in worker_parents(fake_home)}
+        assert visible == {"GPU-aaaa0000-1", "GPU-bbbb0000-2"}
+        first.suspend()  # a lost worker: it holds its lease and its device, and does nothing
+        eventually(lambda: classified(fake_home) > IMAGES // 2, 60)
+        first.kill()
+        eventually(lambda: fake_home.sql("SELECT state FROM v_job_totals") == [{"state": "done"}], 60)
+        supervisor.send_signal(signal.SIGTERM)
+        supervisor.communicate(timeout=60)
+        assert supervisor.returncode == 0
+    rows = fake_home.sql("SELECT COUNT(*) AS n, COUNT(DISTINCT idx) AS d FROM results")
+    assert rows == [{"n": IMAGES, "d": IMAGES}]
+
+
+def test_a_device_has_one_worker_at_a_time_across_supervisors(fake_home: Home, tmp_path: Path) -> None:
+    """Two supervisors want the same GPU: the second waits for the lock until the first is gone."""
+    write_images(tmp_path / "photos", 20)
+    device = f"GPU-cccc{os.getpid() % 10000:04}-3"
+    with running(fake_home, "worker", "--devices", device) as first:
+        eventually(lambda: len(worker_parents(fake_home)) == 1)
+        fake_home.run("classify", tmp_path / "photos", "--detach")
+        eventually(lambda: fake_home.sql("SELECT state FROM v_job_totals") == [{"state": "done"}])
+        holders = fake_home.sql("SELECT pid FROM workers")
+        with running(fake_home, "worker", "--devices", device):
+            eventually(lambda: len(worker_parents(fake_home)) == 2)
+            fake_home.run("classify", tmp_path / "photos", "--detach", "--no-reuse")
+            eventually(lambda: fake_home.sql("SELECT state FROM v_job_totals WHERE job_id = 2") == [{"state": "done"}])
+            assert fake_home.sql("SELECT pid FROM workers") == holders
+            first.send_signal(signal.SIGTERM)
+            first.communicate(timeout=60)
+            fake_home.run("classify", tmp_path / "photos", "--detach", "--no-reuse")
+            eventually(lambda: fake_home.sql("SELECT state FROM v_job_totals WHERE job_id = 3") == [{"state": "done"}])
+            assert fake_home.sql("SELECT pid FROM workers") != holders
+
+
+def test_the_parent_of_a_busy_worker_never_imports_a_framework(fake_home: Home, photos: Path) -> None:
+    fake_home.run("db", "upgrade")
+    with running(fake_home, "classify", photos, "--no-reuse"):
+        eventually(lambda: classified(fake_home) > 0)
+        (parent,) = worker_parents(fake_home)
+        loaded = {Path(mapping.path).name for mapping in parent.memory_maps()}
+    assert any(name.startswith("_multiprocessing") or "python" in name for name in loaded)
+    for framework in ("tensorflow", "openvino", "jaxlib", "torch"):
+        assert not [name for name in loaded if framework in name], framework
+
+
+def test_sigterm_drains_a_worker_quickly_and_the_job_waits(fake_home: Home, photos: Path) -> None:
+    fake_home.run("db", "upgrade")
+    with running(fake_home, "worker", "--devices", "cpu") as supervisor:
+        fake_home.run("classify", photos, "--no-reuse", "--detach")
+        eventually(lambda: classified(fake_home) > 0)
+        before = time.monotonic()
+        supervisor.send_signal(signal.SIGTERM)
+        supervisor.communicate(timeout=60)
+        assert time.monotonic() - before < 20
+    assert fake_home.sql("SELECT COUNT(*) AS n FROM shards WHERE state = 'leased'") == [{"n": 0}]
+    assert fake_home.sql("SELECT COUNT(*) AS n FROM attempts WHERE outcome IS NULL") == [{"n": 0}]
+    fake_home.run("jobs", "follow", 1)
+    assert classified(fake_home) == IMAGES
+
+
+def test_the_same_job_on_postgresql_with_a_killed_child(home: Home, photos: Path, postgres: str) -> None:
+    home.environment["PIXMILL_DATABASE_URL"] = new_postgres_database(postgres)
+    fake_model(home.path)
+    home.run("db", "upgrade")
+    with running(home, "classify", photos, "--no-reuse", "--json") as process:
+        eventually(lambda: classified(home) > 0)
+        with suppress(psutil.NoSuchProcess):
+            kill_child(home)
+        out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert len(set(out.splitlines())) == IMAGES
+    assert home.sql("SELECT COUNT(*) AS n, COUNT(DISTINCT idx) AS d FROM results") == [{"n": IMAGES, "d": IMAGES}]

@@ -1,0 +1,30 @@
+"""Finding and killing the processes of a home."""
+
+import psutil
+
+from tests.running import Home
+
+
+def worker_parents(home: Home) -> list[psutil.Process]:
+    return [p for p in home.processes() if is_worker(p) and not is_worker(p.parent())]
+
+
+def is_worker(process: psutil.Process | None) -> bool:
+    return process is not None and process.cmdline()[2:4] == ["-m", "worker"]
+
+
+def kill_child(home: Home) -> None:
+    for parent in worker_parents(home):
+        for child in parent.children():
+            child.kill()
+
+
+def kill_parent(home: Home) -> None:
+    for parent in worker_parents(home):
+        parent.kill()
+
+
+def kill_broker(home: Home) -> None:
+    for process in home.processes():
+        if "valkey" in process.name() or "redis" in process.name():
+            process.kill()
