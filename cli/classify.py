@@ -81,14 +81,16 @@ def classify(
 def run(chosen: Settings, source: Source, request: Request) -> tuple[int, Exit]:
     """Submit, work on it where no server does, follow, and sum up; returns the job and the exit code."""
     from cli.local import is_embedded, local_stack
+    from worker.devices import find_devices
     from worker.submission import Scan
 
     make_home(chosen)
     scan = Scan(source)
+    devices = find_devices(request.device)
     version = find_model(chosen, request.model)
     with open_database(chosen, create=True) as database:
         works_here = is_embedded(chosen) and not request.detach
-        with local_stack(chosen, request.device) if works_here else nullcontext(no_check) as check:
+        with local_stack(chosen, devices) if works_here else nullcontext(no_check) as check:
             job_id = _submit(chosen, database, scan, version, request)
             if request.detach:
                 _say_detached(chosen, job_id)

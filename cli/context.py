@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from models.registry import Registry
     from store.database import Database
 
+MIN_FREE_MB = 64  # for the database and its log; a job of a million images takes some hundreds
+
 
 def settings() -> Settings:
     """The settings of this process. Raises CommandError naming a setting that is wrong."""
@@ -28,12 +31,18 @@ def settings() -> Settings:
 
 
 def make_home(chosen: Settings) -> None:
-    """Make the home folder. Raises CommandError where that is not possible."""
+    """Make the home folder. Raises CommandError where that is not possible, or the disk is full."""
     try:
         chosen.home.mkdir(parents=True, exist_ok=True)
         probe = chosen.home / ".writable"
         probe.touch()
         probe.unlink()
+        free_mb = shutil.disk_usage(chosen.home).free >> 20
+        if free_mb < MIN_FREE_MB:
+            raise CommandError(
+                f"Only {free_mb} MB are free at {chosen.home}, and at least {MIN_FREE_MB} are needed. "
+                "Make room, or let PIXMILL_HOME name a folder on another disk."
+            )
     except OSError as error:
         raise CommandError(
             f"The folder {chosen.home} cannot be written: {error.strerror}. PIXMILL_HOME can name another one.",

@@ -77,10 +77,15 @@ def follow(job: Job) -> None:
 def _follow(database: Database, job: int) -> None:
     from cli.local import is_embedded, local_stack
     from store.insights import job as read_job
+    from worker.devices import find_devices
 
     chosen = settings()
     open_still = not read_job(database, job).state.is_final
-    with local_stack(chosen) if open_still and is_embedded(chosen) else nullcontext(no_check) as check:
+    with (
+        local_stack(chosen, find_devices("auto"))
+        if open_still and is_embedded(chosen)
+        else nullcontext(no_check) as check
+    ):
         code = follow_to_end(chosen, database, job, check)
     raise typer.Exit(code)
 

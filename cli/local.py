@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
 from cli.errors import CommandError, Exit
 from cli.output import say
-from worker.devices import find_devices
+from worker.devices import Device
 from worker.settings import Settings
 from worker.supervisor import Supervisor
 
@@ -22,13 +22,13 @@ def is_embedded(chosen: Settings) -> bool:
 
 
 @contextmanager
-def local_stack(chosen: Settings, devices: str = "auto") -> Iterator[Check]:
-    """Run broker and workers around a command. Raises BrokerError, DeviceError, OSError.
+def local_stack(chosen: Settings, devices: Sequence[Device]) -> Iterator[Check]:
+    """Run broker and workers around a command. Raises BrokerError, OSError.
 
     Yields a function that raises CommandError once no worker can run any more; call it while waiting.
     SIGTERM ends the command like Ctrl-C, so that the workers are stopped in order.
     """
-    supervisor = Supervisor(chosen, find_devices(devices), notify=say)
+    supervisor = Supervisor(chosen, devices, notify=say)
     before = signal.signal(signal.SIGTERM, _interrupt)
     supervisor.start()
 

@@ -62,7 +62,7 @@ class Manifest:
 
     @property
     def digest(self) -> str:
-        """SHA-256 hex over what decides an answer: weights, labels, preprocessing, output kind; equal ones answer alike."""
+        """SHA-256 hex over all that decides an answer: weights, labels, preprocessing, output kind."""
         facts = {
             "model": self.files["model.keras"]["sha256"],
             "labels": self.files["labels.json"]["sha256"],

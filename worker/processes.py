@@ -10,6 +10,7 @@ from pathlib import Path
 
 MISCONFIGURED = 78  # exit status: starting this program again would not help
 
+LOG_BYTES = 5 << 20  # a log that grew beyond this is put aside when its program starts again
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
@@ -25,6 +26,8 @@ def start_child(
 ) -> subprocess.Popen[bytes]:
     """Start a program in a process group of its own (Ctrl-C reaches only us); its output goes to the file `log`."""
     log.parent.mkdir(parents=True, exist_ok=True)
+    if log.exists() and log.stat().st_size > LOG_BYTES:
+        log.replace(log.with_suffix(".log.1"))
     with log.open("ab") as output:
         return subprocess.Popen(
             [os.fspath(argument) for argument in arguments],

@@ -86,6 +86,11 @@ class Reader:
         digest = blake3.blake3(data).digest(length=DIGEST_BYTES)
         return Content(data, len(data), facts.st_mtime_ns, digest)
 
+    @property
+    def ticks(self) -> int:
+        """Grows while a compressed archive is unpacked, which may take minutes: a sign of life."""
+        return self._cache.ticks
+
     def __enter__(self) -> "Reader":
         return self
 

@@ -152,7 +152,7 @@ class Station:
 
     def _ticks(self) -> int:
         # Making a model ready has time limits of its own.
-        return time.monotonic_ns() if self._loading else self._rows
+        return time.monotonic_ns() if self._loading else self._rows + self._reader.ticks
 
     def _report(self, state: str) -> None:
         workers.report(

@@ -86,3 +86,22 @@ def test_a_folder_called_models_where_the_user_stands_is_harmless(fake_home: Hom
         (trap / name).mkdir(parents=True)
         (trap / name / "__init__.py").write_text("raise SystemExit('the wrong package')")
     fake_home.run("classify", tmp_path / "photos", cwd=trap)
+
+
+def test_a_job_whose_model_is_gone_fails_with_the_reason(fake_home: Home, tmp_path: Path) -> None:
+    write_images(tmp_path / "photos", 3)
+    fake_home.run("classify", tmp_path / "photos", "--detach")
+    fake_home.run("models", "rm", "fake@1")
+    done = fake_home.run("jobs", "follow", 1, code=1)
+    assert "no model 'fake@1'" in done.stderr
+    assert fake_home.sql("SELECT state FROM v_job_totals") == [{"state": "failed"}]
+    assert fake_home.sql("SELECT COUNT(*) AS n FROM shards WHERE state IN ('ready', 'leased')") == [{"n": 0}]
+
+
+def test_a_worker_that_cannot_start_ends_the_command_instead_of_hanging(fake_home: Home, tmp_path: Path) -> None:
+    write_images(tmp_path / "photos", 3)
+    (fake_home.path / "run").mkdir()
+    (fake_home.path / "run" / "cpu.lock").mkdir()  # a folder where the lock should be
+    done = fake_home.run("classify", tmp_path / "photos", code=1)
+    assert "No worker can run here" in done.stderr
+    assert "logs" in done.stderr

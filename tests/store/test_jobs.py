@@ -1,15 +1,17 @@
 """Accepting a job, and moving it as a person asks."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import Connection, event, func, select
 
 from store import jobs as write
+from store import schema
 from store.claims import Claimer, claim, release
 from store.commits import commit_slice
 from store.database import Database
-from store.errors import IllegalMove, LeaseLost, UnknownJob
+from store.errors import DatabaseFull, IllegalMove, LeaseLost, UnknownJob
 from store.insights import failures, job, list_jobs
 from store.removal import remove
 from store.results import Filter, stream
@@ -150,3 +152,17 @@ def test_a_removed_job_takes_all_its_rows_with_it(database: Database, accept_job
     assert counts(database) == (1, 2, 0)
     with pytest.raises(IllegalMove):
         remove(database, other)
+
+
+def test_a_full_disk_is_told_and_leaves_nothing_half_written(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path}/small.db")
+    schema.ensure(database)
+
+    @event.listens_for(database.engine, "begin")
+    def _limit(connection: Connection) -> None:
+        connection.exec_driver_sql("PRAGMA max_page_count = 90")
+
+    with pytest.raises(DatabaseFull, match="No space left"):
+        write.accept(database, NewJob(None), (NewItem(b"%d.jpg" % n * 20) for n in range(5000)))
+    assert counts(database) == (0, 0, 0)
+    database.close()

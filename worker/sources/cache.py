@@ -35,6 +35,7 @@ class ArchiveCache:
     def __init__(self, folder: Path | None = None, max_bytes: int = MAX_UNPACKED) -> None:
         self.folder = folder or platformdirs.user_cache_path("pixmill") / "archives"
         self.max_bytes = max_bytes
+        self.ticks = 0  # grows while something is unpacked, which may take minutes: a sign of life
 
     def unpacked(self, path: bytes, facts: os.stat_result) -> Path:
         """The plain form of the archive at `path`, unpacked now if it is not there yet.
@@ -55,7 +56,8 @@ class ArchiveCache:
         part = plain.with_suffix(".part")  # the lock is ours, so an older one is what a killed process left
         try:
             with open(path, "rb") as packed, part.open("wb") as target:
-                _decompress(packed, target, path, self.max_bytes)
+                for _ in _decompress(packed, target, path, self.max_bytes):
+                    self.ticks += 1
             part.rename(plain)
         except OSError as error:
             raise self._explain(error, path) from error
@@ -97,7 +99,8 @@ def compression(head: bytes) -> str | None:
     return next((name for magic, name in _MAGICS.items() if head.startswith(magic)), None)
 
 
-def _decompress(packed: BinaryIO, target: BinaryIO, path: bytes, max_bytes: int) -> None:
+def _decompress(packed: BinaryIO, target: BinaryIO, path: bytes, max_bytes: int) -> Iterator[None]:
+    """Unpack; yields after each chunk."""
     written = 0
     try:
         with _stream(packed) as stream:
@@ -107,6 +110,7 @@ def _decompress(packed: BinaryIO, target: BinaryIO, path: bytes, max_bytes: int)
                     problem = f"it unpacks to more than {max_bytes:,} bytes. Unpack it yourself, then name the folder."
                     raise BadArchive(printable(path), problem)
                 target.write(chunk)
+                yield
     except (EOFError, zlib.error, lzma.LZMAError) as error:
         raise _damaged(path, written, error) from error
     except OSError as error:

@@ -1,6 +1,7 @@
 import errno
 import gzip
 import os
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -39,9 +40,9 @@ def test_a_changed_archive_is_unpacked_anew(tmp_path: Path) -> None:
 def test_many_who_ask_at_once_unpack_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, calls, original = packed(tmp_path / "a.tar.gz", bytes(5_000_000)), [], cache_module._decompress
 
-    def counted(*arguments: object) -> None:
+    def counted(*arguments: object) -> Iterator[None]:
         calls.append(arguments)
-        original(*arguments)  # type: ignore[arg-type]  # passed through as they came
+        yield from original(*arguments)  # type: ignore[arg-type]  # passed through as they came
 
     monkeypatch.setattr(cache_module, "_decompress", counted)
     with ThreadPoolExecutor(8) as pool:
