@@ -14,7 +14,7 @@ import typer
 
 from cli.context import registry, settings
 from cli.errors import CommandError, Exit, exit_code, message
-from cli.output import emit_json, err
+from cli.output import emit_json, out
 
 if TYPE_CHECKING:
     from worker.settings import Settings
@@ -46,7 +46,7 @@ def doctor(
             emit_json(asdict(finding))
         else:
             mark = "[green]✓[/]" if finding.ok else "[red]✗[/]"
-            err.print(mark, f"{finding.point:10}", finding.detail, soft_wrap=True)
+            out.print(mark, f"{finding.point:10}", finding.detail, soft_wrap=True)
     if not all(finding.ok for finding in findings):
         raise typer.Exit(Exit.UNEXPECTED)
 

@@ -57,6 +57,7 @@ def _time(seconds: float) -> str:
 def show(job: Job, json: Json = False) -> None:
     """Show one job: totals, classes, failures by reason."""
     from cli import summary
+    from cli.output import out
     from store.insights import job as read_job
 
     with open_database(settings()) as database:
@@ -64,7 +65,7 @@ def show(job: Job, json: Json = False) -> None:
         if json:
             emit_json(summary.as_json(row))
         else:
-            summary.summarize(database, row)
+            summary.summarize(database, row, out)
 
 
 @app.command()

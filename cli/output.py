@@ -33,9 +33,9 @@ def interactive() -> bool:
     return err.is_terminal and not err.is_dumb_terminal and not os.environ.get("CI")
 
 
-def say(text: str, style: str | None = None) -> None:
-    """A line for the person, on stderr. The text is printed as it is."""
-    err.print(escape(_as_typed(text)), style=style, soft_wrap=True)
+def say(text: str, style: str | None = None, *, to: Console = err) -> None:
+    """A line for the person, on stderr unless it is what was asked for. The text is printed as it is."""
+    to.print(escape(_as_typed(text)), style=style, soft_wrap=True)
 
 
 def fail(text: str) -> None:
@@ -48,16 +48,14 @@ def emit_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, ensure_ascii=False).encode("utf-8", "backslashreplace").decode() + "\n")
 
 
-def emit_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str | None = None) -> None:
+def emit_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """A table on stdout."""
-    out.print(make_table(columns, rows, title))
+    out.print(make_table(columns, rows))
 
 
-def make_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str | None = None) -> Table:
+def make_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
     """A table; numbers go to the right."""
-    table = Table(
-        title=title, title_justify="left", header_style="bold", box=None, pad_edge=False, show_header=any(columns)
-    )
+    table = Table(header_style="bold", box=None, pad_edge=False, show_header=any(columns))
     shown = [list(row) for row in rows]
     for n, column in enumerate(columns):
         numeric = bool(shown) and all(isinstance(row[n], (int, float)) or row[n] is None for row in shown)

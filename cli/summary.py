@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from rich.console import Console
+
 from cli.errors import Exit
 from cli.follow import clock
 from cli.output import describe, err, make_table, say
@@ -48,25 +50,27 @@ def as_json(row: JobRow) -> dict[str, object]:
     }
 
 
-def summarize(database: Database, row: JobRow) -> None:
-    """Print the summary of a job on stderr."""
-    say(f"Job {row.id} {_state(row)}: {_totals(row)}")
+def summarize(database: Database, row: JobRow, to: Console = err) -> None:
+    """Print the summary of a job; on stderr, unless it is what was asked for."""
+    say(f"Job {row.id} {_state(row)}: {_totals(row)}", to=to)
     if row.error:
-        say(row.error, "red")
+        say(row.error, "red", to=to)
     if row.ignored:
-        say(f"Passed over: {describe(row.ignored)}.")
+        say(f"Passed over: {describe(row.ignored)}.", to=to)
     if row.classified:
         shown = classes(database, row.id, CLASSES + 1)
         more = " (the most frequent)" if len(shown) > CLASSES else ""
-        err.print(make_table(("class", "images"), shown[:CLASSES], f"\nClasses{more}"))
+        say(f"\nClasses{more}:", to=to)
+        to.print(make_table(("class", "images"), shown[:CLASSES]))
         right, labelled = agreement(database, row.id)
         if labelled:
-            say(f"\nAgreement with the given labels: {right:,} of {labelled:,} = {right / labelled:.4f}")
+            say(f"\nAgreement with the given labels: {right:,} of {labelled:,} = {right / labelled:.4f}", to=to)
     if row.failed:
         reasons = failures(database, row.id)
-        err.print(make_table(("failed as", "images", "for example"), reasons, "\nFailures by reason"))
-    say(f"\nDatabase: {database.where}")
-    say(f"Next: {_next(row)}")
+        say("\nFailures by reason:", to=to)
+        to.print(make_table(("failed as", "images", "for example"), reasons))
+    say(f"\nDatabase: {database.where}", to=to)
+    say(f"Next: {_next(row)}", to=to)
 
 
 def _state(row: JobRow) -> str:
