@@ -63,7 +63,7 @@ class Station:
         self._report("idle")
 
     def abandon(self, error: Exception) -> None:
-        """After `drain` raised: give up what it held. Raises StoreError while the database is away."""
+        """After `drain` raised: forget what it held, and give it up. Raises StoreError while the database is away."""
         held = self._slices.leases() + ([self._loading] if self._loading else [])
         self._slices, self._loading = Slices(self._database), None
         for lease in held:

@@ -13,12 +13,13 @@ import signal
 import sys
 import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from celery.signals import setup_logging, worker_process_init, worker_ready, worker_shutting_down
 
 from worker.app import DRAIN
-from worker.devices import CPU, Device
+from worker.devices import CPU, Device, DeviceError
 from worker.main import app, settings
 from worker.processes import MISCONFIGURED, die_with_parent
 
@@ -78,12 +79,24 @@ def _drained() -> bool:
         with _at_work:
             station().drain()
     except StoreError as error:
-        log.warning("the database is away: %s", error)  # leases end by and by; the sweeper rings again
+        log.warning("the database is away: %s", error)
+        with suppress(StoreError):  # leases that cannot be given up end by themselves; the sweeper rings again
+            station().abandon(error)
+    except DeviceError as error:
+        station().abandon(error)
+        _break(error)
     except Exception as error:  # the task boundary: one of the two doors
         log.exception("a shard failed")
         station().abandon(error)
         return False
     return True
+
+
+def _break(error: Exception) -> None:
+    """This process cannot work, and neither could its successor: the parent ends, and tells the supervisor."""
+    log.error("this worker cannot work: %s: %s", type(error).__name__, error)
+    _shared[_BROKEN] = 1
+    os.kill(os.getppid(), signal.SIGTERM)
 
 
 @setup_logging.connect
@@ -100,6 +113,7 @@ def _set_up_logging(**_: Any) -> None:
 @worker_process_init.connect
 def _child_begins(**_: Any) -> None:
     die_with_parent()
+    _shared[_BUSY] = 0  # a predecessor may have died at work
     threading.Thread(target=_get_ready, daemon=True).start()
 
 
@@ -112,10 +126,9 @@ def _get_ready() -> None:
             freed = station().take_device()
         if freed:
             drain.apply_async(retry=False)
-    except Exception:
-        log.exception("this worker cannot work")
-        _shared[_BROKEN] = 1
-        os.kill(os.getppid(), signal.SIGTERM)
+    except Exception as error:  # outside of any task: nobody else would hear of it
+        log.exception("no start")
+        _break(error)
 
 
 @worker_ready.connect

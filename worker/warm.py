@@ -8,16 +8,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from models.conversion import convert_in_process
-from models.engines.loading import load_engine
-
 from models.engines.base import Engine
-from models.errors import UnknownModel
+from models.engines.keras import visible_gpus
+from models.engines.loading import load_engine
+from models.errors import InvalidModel, UnknownModel
 from models.manifest import ModelVersion
 from models.registry import Registry
 from store.catalog import find_model
 from store.database import Database
 from store.rows import ModelRow
-from worker.devices import Device
+from worker.devices import Device, DeviceError
 from worker.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -82,13 +82,11 @@ class Loader:
         self._registry = Registry(settings.models_folder)
 
     def load(self, model_id: int) -> Loaded:
-        """Load a model, converting it first where that was not done yet. Raises ModelError."""
+        """Load a model, converting it first where that was not done yet. Raises ModelError, DeviceError."""
         version = self._find(find_model(self._database, model_id))
         kind = self._settings.engine
-        wants_openvino = kind == "openvino" or (kind == "auto" and self._device.kind == "cpu")
-        if wants_openvino and not (version.path / "openvino" / "model.xml").exists():
-            log.info("converting %s", version.reference)
-            convert_in_process(version)
+        if kind == "openvino" or (kind == "auto" and self._device.kind == "cpu"):
+            self._convert(version)
         engine = load_engine(
             version,
             kind,
@@ -96,11 +94,35 @@ class Loader:
             device=self._device.kind,
             precision=self._settings.precision,
         )
+        if engine.name == "keras" and self._device.kind == "gpu":
+            _check_pinned(self._device)
         log.info("%s is warm: %s, batches of %d", version.reference, engine.name, engine.batch_size)
         return Loaded(version, engine, engine.batch_size)
+
+    def _convert(self, version: ModelVersion) -> None:
+        """Make the compiled form. Where OpenVINO cannot express the model, say so once and leave it to Keras."""
+        compiled, verdict = version.path / "openvino" / "model.xml", version.path / "openvino" / "impossible.txt"
+        if compiled.exists() or (verdict.exists() and self._settings.engine == "auto"):
+            return
+        log.info("converting %s", version.reference)
+        try:
+            convert_in_process(version)
+        except InvalidModel as error:
+            if self._settings.engine != "auto":
+                raise
+            log.warning("%s is served by Keras: %s", version.reference, error)
+            verdict.parent.mkdir(exist_ok=True)
+            verdict.write_text(f"{error}\n", encoding="utf-8")
 
     def _find(self, row: ModelRow) -> ModelVersion:
         version = self._registry.get(row.reference)
         if version.manifest.digest != row.digest:
             raise UnknownModel(f"{row.reference} with the digest {row.digest[:12]}…")
         return version
+
+
+def _check_pinned(device: Device) -> None:
+    """Refuse to compute on the CPU, or on two GPUs, under the name of one."""
+    seen = visible_gpus()
+    if seen != 1:
+        raise DeviceError(f"Expected Keras to see exactly one GPU, {device.visible}; it sees {seen}.")

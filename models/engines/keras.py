@@ -90,3 +90,16 @@ def _failures(backend: str) -> tuple[type[BaseException], ...]:
         errors = importlib.import_module("tensorflow").errors
         return (MemoryError, RuntimeError, ValueError, errors.OpError)
     return (MemoryError, RuntimeError, ValueError)
+
+
+def visible_gpus() -> int:
+    """How many GPUs the backend sees. Imports Keras."""
+    backend = importlib.import_module("keras").backend.backend()
+    if backend == "tensorflow":
+        return len(importlib.import_module("tensorflow").config.list_physical_devices("GPU"))
+    if backend == "torch":
+        return int(importlib.import_module("torch").cuda.device_count())
+    try:
+        return len(importlib.import_module("jax").devices("gpu"))
+    except RuntimeError:  # JAX's way to say none
+        return 0

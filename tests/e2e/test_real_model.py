@@ -177,3 +177,13 @@ def test_kills_among_two_thousand_photographs_cost_and_double_nothing(
     job_id = rows[0]["job_id"]
     query = f"SELECT COUNT(*) AS n, COUNT(DISTINCT idx) AS d FROM results WHERE job_id = {job_id} AND status = 'ok'"
     assert imported.sql(query) == [{"n": 2000, "d": 2000}]
+
+
+def test_a_gpu_that_keras_does_not_see_is_refused_instead_of_computing_on_the_cpu(imported: Home, photos: Path) -> None:
+    done = imported.run("classify", photos, "--no-reuse", "--device", "GPU-dead0000-1", code=1)
+    assert "No worker can run here" in done.stderr
+    log = (imported.path / "logs" / "worker-gpu-dead0000.log").read_text()
+    assert "exactly one GPU, GPU-dead0000-1; it sees 0" in log
+    (job,) = imported.json("jobs", "list", "--limit", 1, "--json")
+    assert (job["classified"], job["pending"]) == (0, 200)
+    imported.run("jobs", "follow", job["id"])

@@ -1,0 +1,153 @@
+"""One worker's loop, in this process, with the stand-in engine and a real database."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import worker.heartbeat
+from models.engines.fake import FakeEngine
+from models.registry import Registry
+from store import jobs, schema
+from store.database import Database
+from store.errors import DatabaseUnavailable
+from store.insights import job as read_job
+from store.results import stream
+from store.rows import JobRow
+from store.states import JobState
+from store.sweep import sweep
+from tests.running import fake_model, write_images
+from worker.devices import CPU
+from worker.settings import Settings
+from worker.sources.opening import open_source
+from worker.station import Station
+from worker.submission import Choices, Scan, submit_classify
+from worker.warm import Loaded, WarmModels
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    fake_model(tmp_path / "home")
+    return Settings(home=tmp_path / "home", engine="fake")
+
+
+@pytest.fixture
+def database(settings: Settings) -> Iterator[Database]:
+    database = Database(settings.database)
+    schema.ensure(database)
+    yield database
+    database.close()
+
+
+def submit(database: Database, settings: Settings, folder: Path) -> int:
+    version = Registry(settings.models_folder).get("fake")
+    return submit_classify(database, Scan(open_source([str(folder)])), version, Choices(reuse=False))
+
+
+def drained(database: Database, station: Station, job_id: int) -> JobRow:
+    station.drain()
+    sweep(database)
+    return read_job(database, job_id)
+
+
+def test_a_drain_empties_the_queue_of_every_job(database: Database, settings: Settings, tmp_path: Path) -> None:
+    write_images(tmp_path / "one", 150)
+    write_images(tmp_path / "two", 10, start=500)
+    ids = [submit(database, settings, tmp_path / name) for name in ("one", "two")]
+    station = Station(settings, CPU, lambda: False)
+    station.drain()
+    assert [read_job(database, job_id).state for job_id in ids] == [JobState.DONE, JobState.DONE]
+
+
+def test_after_a_failed_commit_nothing_stays_leased_and_the_work_is_done_again(
+    database: Database, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_images(tmp_path / "photos", 100)
+    job_id = submit(database, settings, tmp_path / "photos")
+    station = Station(settings, CPU, lambda: False)
+
+    def broken(*_: Any, **__: Any) -> None:
+        raise DatabaseUnavailable("pulled out")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("worker.slices.commit_slice", broken)
+        with pytest.raises(DatabaseUnavailable):
+            station.drain()
+    station.abandon(DatabaseUnavailable("pulled out"))
+    sweep(database)
+    row = drained(database, station, job_id)
+    assert (row.state, row.classified) == (JobState.DONE, 100)
+    assert len(list(stream(database, job_id))) == 100
+
+
+def test_a_worker_that_is_told_to_stop_gives_its_shard_back(
+    database: Database, settings: Settings, tmp_path: Path
+) -> None:
+    write_images(tmp_path / "photos", 2000)
+    job_id = submit(database, settings, tmp_path / "photos")
+    asked = 0
+
+    def stopping() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked > 20
+
+    Station(settings, CPU, stopping).drain()
+    row = read_job(database, job_id)
+    assert 0 < row.classified < 2000
+    with database.read() as connection:
+        held = connection.exec_driver_sql("SELECT COUNT(*) FROM shards WHERE state = 'leased'").scalar()
+    assert held == 0
+
+
+def test_a_paused_job_is_put_down_and_another_goes_on(
+    database: Database, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker.heartbeat, "BEAT_S", 0.05)
+    write_images(tmp_path / "long", 3000)
+    write_images(tmp_path / "short", 5, start=9000)
+    long_id = submit(database, settings, tmp_path / "long")
+    predict, calls = FakeEngine.predict, 0
+
+    def slow(self: FakeEngine, batch: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            jobs.pause(database, long_id)
+        if calls > 3:
+            time.sleep(0.02)
+        return predict(self, batch)
+
+    monkeypatch.setattr(FakeEngine, "predict", slow)
+    station = Station(settings, CPU, lambda: False)
+    station.drain()
+    row = read_job(database, long_id)
+    assert row.state is JobState.PAUSED
+    assert 0 < row.classified < 3000
+    short_id = submit(database, settings, tmp_path / "short")
+    assert drained(database, station, short_id).state is JobState.DONE
+    jobs.resume(database, long_id)
+    assert drained(database, station, long_id).classified == 3000
+
+
+def test_warm_models_stay_within_their_budget_and_the_oldest_goes(settings: Settings) -> None:
+    loads: list[int] = []
+    version = Registry(settings.models_folder).get("fake")
+
+    def load(model_id: int) -> Loaded:
+        loads.append(model_id)
+        engine = FakeEngine(("a", "b"))
+        engine.memory_bytes = 40
+        return Loaded(version, engine, 16)
+
+    warm = WarmModels(load, 100)
+    first = warm.get(1)
+    for model_id in (2, 1, 3):
+        warm.get(model_id)
+    assert loads == [1, 2, 3]
+    assert warm.ids == [3, 1]
+    assert warm.get(1) is first
+    warm.get(2)
+    assert loads == [1, 2, 3, 2]
