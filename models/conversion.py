@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from models.children import Child, Progress, answer_with, bare_environment
-from models.engines.openvino import OpenVINOEngine, import_openvino
+from models.engines.openvino import OpenVINOEngine, import_converter, import_openvino
 from models.errors import InvalidModel, ModelError
 from models.labels import load_labels
 from models.manifest import Manifest, ModelVersion
@@ -34,6 +34,7 @@ from models.probe import (
 )
 
 TIMEOUT_S = 600.0
+_FRONTEND_FAILURES = ("GeneralFailure", "NotImplementedFailure", "OpConversionFailure", "OpValidationFailure")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ def convert(version: ModelVersion) -> ConversionReport:
     """
     started = time.monotonic()
     images, expected = load_probe(version.path / "probe.npz")
-    openvino = import_openvino(with_converter=True)
+    openvino = import_openvino()
     keras = importlib.import_module("keras")
     if keras.backend.backend() != "tensorflow":
         raise InvalidModel(f"conversion needs KERAS_BACKEND=tensorflow, got {keras.backend.backend()}")
@@ -94,9 +95,12 @@ def _graph(version: ModelVersion, openvino: Any, saved_model: Path) -> Any:
     serving = importlib.import_module("models.engines.serving")
     model = serving.serving_model(version, serving.load_keras(version))
     model.export(saved_model, format="tf_saved_model", verbose=False)
+    frontend = importlib.import_module("openvino.frontend")
+    # What the frontend raises descends from Exception alone, each by itself.
+    inexpressible = tuple(getattr(frontend, name) for name in _FRONTEND_FAILURES)
     try:
-        graph = openvino.convert_model(saved_model)
-    except RuntimeError as error:
+        graph = import_converter()(saved_model)
+    except (RuntimeError, *inexpressible) as error:
         message = f"{version.reference}: OpenVINO cannot express this model; use the Keras engine: {error}"
         raise InvalidModel(message) from error
     for output in graph.outputs:

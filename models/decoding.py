@@ -8,7 +8,6 @@ formats, and leave the pixel limit to us.
 import io
 import struct
 import warnings
-import zlib
 from typing import NamedTuple
 
 import numpy as np
@@ -47,8 +46,8 @@ _CLASSES: dict[str, type[ImageFile]] = {
 # Pillow reads only as far as the first picture's pixels, and PNG's checksums not at all.
 _WHOLE = {"PNG": check_png, "GIF": check_gif, "TIFF": check_tiff}
 
-# What Pillow's parsers raise on bytes that contradict the format. MemoryError is not among them: it is no fault of
-# the file.
+# What Pillow's parsers raise on bytes that contradict the format. It promises no list: 66,000 damaged files gave the
+# first three, its source shows the others. MemoryError is not among them: it is no fault of the file.
 _BROKEN = (
     OSError,
     SyntaxError,
@@ -57,11 +56,8 @@ _BROKEN = (
     LookupError,
     EOFError,
     ArithmeticError,
-    AttributeError,
-    AssertionError,
     RuntimeError,
     struct.error,
-    zlib.error,
 )
 _UNSUPPORTED_WORDS = (
     "unsupported",
@@ -89,7 +85,7 @@ _HARMLESS_JPEG_WARNINGS = (
     "icc marker",
 )
 
-_COMPRESSED_RAW_TAGS = (0xC612, 0xC614)  # DNGVersion, UniqueCameraModel
+_RAW_TAGS = (0xC612, 0xC614)  # DNGVersion, UniqueCameraModel
 _SUBFILE_TYPE, _BITS, _PHOTOMETRIC, _SUB_IFDS = 254, 258, 262, 330
 _STRIPS, _TILES = (273, 279), (324, 325)  # offsets, byte counts
 
@@ -113,16 +109,9 @@ def decode_jpeg(data: bytes, header: JpegHeader, grey: bool, eighths: int) -> Im
     if header.components not in (1, 3, 4):
         raise ImageError("unsupported", f"This JPEG has {header.components} channels: 1, 3 or 4 were expected.")
     mode = "CMYK" if header.components == 4 else "GRAY" if grey or header.components == 1 else "RGB"
-    shrink = (
-        {}
-        if eighths == 8
-        else {
-            "min_width": -(-header.width * eighths // 8),
-            "min_height": -(-header.height * eighths // 8),
-        }
-    )
+    width, height = (-(-side * eighths // 8) for side in (header.width, header.height))
     try:
-        pixels = simplejpeg.decode_jpeg(data, mode, strict=True, **shrink)
+        pixels = simplejpeg.decode_jpeg(data, mode, min_width=width, min_height=height, strict=True)
     except ValueError as error:
         return _second_opinion(data, str(error), grey)
     if mode == "CMYK":  # stored inverted, as Adobe does and everyone follows
@@ -195,7 +184,7 @@ def _explain(name: str, error: Exception) -> ImageError:
 def _check_tiff(image: TiffImageFile, size_bytes: int) -> None:
     """Refuse camera raw files (their first page is but a thumbnail) and files that end before their pixels do."""
     tags = image.tag_v2
-    if any(tag in tags for tag in _COMPRESSED_RAW_TAGS) or (tags.get(_SUBFILE_TYPE, 0) & 1 and _SUB_IFDS in tags):
+    if any(tag in tags for tag in _RAW_TAGS) or (tags.get(_SUBFILE_TYPE, 0) & 1 and _SUB_IFDS in tags):
         raise ImageError("unsupported", f"This is a camera raw file: develop it to JPEG first. {ACCEPTED}")
     for offsets, counts in (_STRIPS, _TILES):
         for offset, count in zip(tags.get(offsets, ()), tags.get(counts, ()), strict=False):

@@ -116,9 +116,9 @@ def _frame(width: int, height: int, orientation: int, preprocessing: Preprocessi
         scale = min(target_width / width, target_height / height)
         return _Frame(whole, (max(1, round(width * scale)), max(1, round(height * scale))))
     scale = preprocessing.crop_fraction * min(width / target_width, height / target_height)
-    half_width, half_height = scale * target_width / 2, scale * target_height / 2
-    box = (width / 2 - half_width, height / 2 - half_height, width / 2 + half_width, height / 2 + half_height)
-    return _Frame(box, (target_width, target_height))
+    # Pillow refuses a box that leaves the picture, be it by a rounding error.
+    left, top = max(0.0, (width - scale * target_width) / 2), max(0.0, (height - scale * target_height) / 2)
+    return _Frame((left, top, width - left, height - top), (target_width, target_height))
 
 
 def _eighths(frame: _Frame) -> int:

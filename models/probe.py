@@ -24,11 +24,12 @@ Probabilities = NDArray[np.float32]
 Indices = NDArray[np.int32]
 Scores = NDArray[np.float32]
 
-# How far scores may drift: the change of a class's log-probability, in units of their standard deviation over the
-# classes. Errors of rounding grow with the logits, so this one number fits models that are sure and models that are
-# not. Measured in bfloat16 against Keras in float32: MobileNetV2 0.24, ResNet-50 and EfficientNetV2B0 0.04, small
-# networks 0.02; pixels that arrive differently give 0.8 to 7, two swapped classes mostly more than 1.
-TOLERANCE = 0.5  # for bfloat16, and for GPUs, which compute convolutions in TensorFloat-32
+# How far scores may drift: the largest change of a class's log-probability, in units of their standard deviation over
+# the classes, as the root mean square over the pictures. Errors of rounding grow with the logits, so this one number
+# fits models that are sure and models that are not. Measured in bfloat16 against Keras in float32: MobileNetV2 0.18,
+# ResNet-50 and EfficientNetV2B0 0.03, small networks 0.02; faults in the pixels give 0.6 to 6, two swapped classes
+# mostly more than 1.
+TOLERANCE = 0.35  # for bfloat16, and for GPUs, which compute convolutions in TensorFloat-32
 TOLERANCE_FLOAT32 = 0.02  # for engines that say so; measured below 0.0005
 
 _SMALLEST = 1e-7  # probabilities below are noise
@@ -149,7 +150,7 @@ def measure_drift(indices: Indices, scores: Scores, expected: Probabilities) -> 
     worst = int(np.where(flips, np.inf, ratios).argmax())
     best = int(expected[worst].argmax())
     return Drift(
-        ratio=float(ratios.max()),
+        ratio=float(np.sqrt(np.mean(ratios**2))),
         difference=float(np.abs(scores - np.take_along_axis(expected, indices, axis=1)).max()),
         flipped=bool(flips.any()),
         picture=worst,

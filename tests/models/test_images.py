@@ -261,6 +261,13 @@ def test_center_takes_the_middle_of_the_frame_without_distortion(
         assert abs(line[-1] - (255 * (1 + seen) / 2 - step / 2)) <= 2
 
 
+def test_the_whole_short_side_can_be_taken_whatever_the_rounding() -> None:
+    """1019 ÷ 7 × 7 is a hair more than 1019, and Pillow refuses a frame that begins before the picture."""
+    for kind in ("PNG", "JPEG"):
+        found = load_picture(saved(Image.new("L", (1019, 777)), kind), Preprocessing(7, 3, crop_fraction=1.0))
+        assert found.pixels.shape == (3, 7, 3)
+
+
 def test_squash_shows_the_whole_frame() -> None:
     found = pixels(saved(grid(400, 200), "PNG"), Preprocessing(32, 32, crop="squash"))
     assert found[0, 0, :2].max() <= 6
