@@ -47,9 +47,6 @@ def run(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         say("Interrupted.")
         return Exit.INTERRUPTED
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `pixmill … | head`: the reader has enough
-        return Exit.OK
     except Exception as error:  # noqa: BLE001  the command line's top: one of the two doors
         return _explain(error)
     return int(code or 0)

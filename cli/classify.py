@@ -56,6 +56,10 @@ def classify(
     from cli.export import emit_results, writer_for
     from worker.sources.opening import open_source
 
+    if out is not None and detach:
+        raise CommandError(
+            "--out waits for the results, --detach does not: leave one away (`pixmill results JOB --out`)."
+        )
     if out is not None:
         writer_for(out)  # a wrong ending is refused before the work, not after
     if labels not in ("none", "folder"):
@@ -93,7 +97,7 @@ def run(chosen: Settings, source: Source, request: Request) -> tuple[int, Exit]:
         with local_stack(chosen, devices) if works_here else nullcontext(no_check) as check:
             job_id = _submit(chosen, database, scan, version, request)
             if request.detach:
-                _say_detached(chosen, job_id)
+                _say_detached(chosen, job_id, quiet=request.quiet)
                 return job_id, Exit.OK
             return job_id, follow_to_end(chosen, database, job_id, check, quiet=request.quiet)
 
@@ -140,11 +144,11 @@ def _counting(source: Source) -> Iterator[Callable[[int], None] | None]:
         yield lambda n: status.update(f"Looking through the {source.description}: {n:,} found")
 
 
-def _say_detached(chosen: Settings, job_id: int) -> None:
+def _say_detached(chosen: Settings, job_id: int, *, quiet: bool) -> None:
     from cli.local import is_embedded
-    from cli.output import out
+    from cli.output import emit_json, out
 
-    out.print(job_id)
+    emit_json({"id": job_id}) if quiet else out.print(job_id)
     say(f"Job {job_id} is accepted. Follow it with `pixmill jobs follow {job_id}`.")
     if is_embedded(chosen):
         say("No worker runs until then; `pixmill worker` starts one that stays.")

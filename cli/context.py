@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -34,9 +35,8 @@ def make_home(chosen: Settings) -> None:
     """Make the home folder. Raises CommandError where that is not possible, or the disk is full."""
     try:
         chosen.home.mkdir(parents=True, exist_ok=True)
-        probe = chosen.home / ".writable"
-        probe.touch()
-        probe.unlink()
+        with tempfile.TemporaryFile(dir=chosen.home):
+            pass
         free_mb = shutil.disk_usage(chosen.home).free >> 20
         if free_mb < MIN_FREE_MB:
             raise CommandError(

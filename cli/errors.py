@@ -16,7 +16,7 @@ class Exit(IntEnum):
     NOT_FOUND = 4
     NOT_ALLOWED = 5
     WITH_FAILURES = 6
-    CANCELLED = 7
+    CANCELLED = 7  # or paused by somebody: in any case it did not come to its end
     INTERRUPTED = 130
 
 

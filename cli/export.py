@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from cli.errors import CommandError, Exit
-from cli.output import emit_json, emit_table, name_text, say
+from cli.output import emit_json, emit_table, name_text, say, to_pipe
 from store.database import Database
+from store.insights import job as read_job
 from store.results import Filter, ResultRow, stream
 
-Writer = Callable[[Path, Iterable[ResultRow]], int]
+Writer = Callable[[Path, Iterable[ResultRow], int], int]
 TABLE_ROWS = 50
 BATCH = 5_000  # rows per Parquet row group
 
@@ -56,16 +57,15 @@ def _flat(row: ResultRow, top_k: int) -> dict[str, Any]:
     return record | {name: value for name, value in extra.items() if name not in record}
 
 
-def write_csv(path: Path, rows: Iterable[ResultRow]) -> int:
-    """Write CSV; the columns are those of the first rows."""
+def write_csv(path: Path, rows: Iterable[ResultRow], top_k: int) -> int:
+    """Write CSV: `top_k` labels and scores, and the further columns that the first rows have."""
     with _fresh(path) as file:
-        return _write_csv(file, rows)
+        return _write_csv(file, rows, top_k)
 
 
-def _write_csv(file: TextIO, rows: Iterable[ResultRow]) -> int:
+def _write_csv(file: TextIO, rows: Iterable[ResultRow], top_k: int) -> int:
     stream_of = iter(rows)
     head = list(islice(stream_of, BATCH))
-    top_k = max((len(row.topk) for row in head), default=0)
     names = list(dict.fromkeys(name for row in head for name in _flat(row, top_k)))
     writer = csv.DictWriter(file, names, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
@@ -77,8 +77,8 @@ def _write_csv(file: TextIO, rows: Iterable[ResultRow]) -> int:
     return count
 
 
-def write_jsonl(path: Path, rows: Iterable[ResultRow]) -> int:
-    """Write one JSON object a line."""
+def write_jsonl(path: Path, rows: Iterable[ResultRow], _: int) -> int:
+    """Write one JSON object a line; top-k as it is."""
     with _fresh(path) as file:
         count = 0
         for count, row in enumerate(rows, 1):  # noqa: B007  the last count is the answer
@@ -86,7 +86,7 @@ def write_jsonl(path: Path, rows: Iterable[ResultRow]) -> int:
         return count
 
 
-def write_parquet(path: Path, rows: Iterable[ResultRow]) -> int:
+def write_parquet(path: Path, rows: Iterable[ResultRow], _: int) -> int:
     """Write Parquet with zstd. Raises CommandError where pyarrow is not installed."""
     try:
         import pyarrow as pa
@@ -105,22 +105,28 @@ def write_parquet(path: Path, rows: Iterable[ResultRow]) -> int:
         ]
     )
     stream_of, count = iter(rows), 0
-    partial = path.with_name(path.name + ".part")
-    with pq.ParquetWriter(partial, schema, compression="zstd") as writer:
+    with _partial(path) as partial, pq.ParquetWriter(partial, schema, compression="zstd") as writer:
         while batch := [{**as_json(row), "extra": json.dumps(row.extra)} for row in islice(stream_of, BATCH)]:
             writer.write_table(pa.Table.from_pylist(batch, schema))
             count += len(batch)
-    partial.replace(path)
     return count
 
 
 @contextmanager
-def _fresh(path: Path) -> Iterator[TextIO]:
-    """A text file that appears under its name only when it is whole."""
+def _partial(path: Path) -> Iterator[Path]:
+    """A file that appears under its name only when it is whole, and leaves nothing behind otherwise."""
     partial = path.with_name(path.name + ".part")
-    with partial.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+    try:
+        yield partial
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def _fresh(path: Path) -> Iterator[TextIO]:
+    with _partial(path) as partial, partial.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
         yield file
-    partial.replace(path)
 
 
 WRITERS: dict[str, Writer] = {
@@ -146,7 +152,7 @@ def emit_results(
 ) -> None:
     """Write a job's results to a file, or as JSON lines to stdout, or both."""
     if out is not None:
-        count = writer_for(out)(out, stream(database, job_id, chosen))
+        count = writer_for(out)(out, stream(database, job_id, chosen), read_job(database, job_id).top_k)
         say(f"{count:,} rows written to {out}")
     if json:
         for row in stream(database, job_id, chosen):
@@ -157,7 +163,8 @@ def emit_format(database: Database, job_id: int, chosen: Filter, form: str) -> N
     """Print results on stdout as a table (the first rows), CSV or JSONL."""
     rows = stream(database, job_id, chosen)
     if form == "csv":
-        _write_csv(sys.stdout, rows)
+        with to_pipe():
+            _write_csv(sys.stdout, rows, read_job(database, job_id).top_k)
     elif form == "jsonl":
         emit_results(database, job_id, chosen, json=True)
     else:

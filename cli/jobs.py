@@ -69,14 +69,15 @@ def show(job: Job, json: Json = False) -> None:
 
 
 @app.command()
-def follow(job: Job) -> None:
+def follow(job: Job, json: Json = False) -> None:
     """Follow a job until it ends; in local mode this also runs the workers."""
     with open_database(settings()) as database:
-        _follow(database, job)
+        _follow(database, job, json=json)
 
 
-def _follow(database: Database, job: int) -> None:
+def _follow(database: Database, job: int, *, json: bool) -> None:
     from cli.local import is_embedded, local_stack
+    from cli.summary import as_json
     from store.insights import job as read_job
     from worker.devices import find_devices
 
@@ -87,42 +88,53 @@ def _follow(database: Database, job: int) -> None:
         if open_still and is_embedded(chosen)
         else nullcontext(no_check) as check
     ):
-        code = follow_to_end(chosen, database, job, check)
+        code = follow_to_end(chosen, database, job, check, quiet=json)
+    if json:
+        emit_json(as_json(read_job(database, job)))
     raise typer.Exit(code)
 
 
-def _move(job: int, move: Callable[[Database, int], object], done: str) -> None:
+def _move(job: int, move: Callable[[Database, int], object], *, json: bool) -> None:
     with open_database(settings()) as database:
         move(database, job)
-        say(f"Job {job} is {done}.")
+        _tell(database, job, json=json)
+
+
+def _tell(database: Database, job: int, *, json: bool) -> None:
+    from cli.summary import as_json
+    from store.insights import job as read_job
+
+    row = read_job(database, job)
+    if json:
+        emit_json(as_json(row))
+    say(f"Job {job} is {row.state.value.replace('_', ' ')}.")
 
 
 @app.command()
-def pause(job: Job) -> None:
+def pause(job: Job, json: Json = False) -> None:
     """Pause a job; workers give its images back after the current batch."""
     from store.jobs import pause as move
 
-    _move(job, move, "paused")
+    _move(job, move, json=json)
 
 
 @app.command()
-def cancel(job: Job) -> None:
+def cancel(job: Job, json: Json = False) -> None:
     """Cancel a job; the results that are there stay."""
     from store.jobs import cancel as move
 
-    _move(job, move, "cancelled")
+    _move(job, move, json=json)
 
 
 @app.command()
-def resume(job: Job, detach: Detach = False) -> None:
+def resume(job: Job, detach: Detach = False, json: Json = False) -> None:
     """Let a paused job go on, and follow it."""
     from store import jobs as moves
 
     with open_database(settings()) as database:
         moves.resume(database, job)
         say(f"Job {job} goes on.")
-        if not detach:
-            _follow(database, job)
+        _tell(database, job, json=json) if detach else _follow(database, job, json=json)
 
 
 @app.command()
@@ -130,6 +142,7 @@ def retry(
     job: Job,
     code: Annotated[list[str] | None, typer.Option(help="Only failures with this error code; may be repeated.")] = None,
     detach: Detach = False,
+    json: Json = False,
 ) -> None:
     """Run again what failed, and what was never run, in the same job."""
     from store import jobs as moves
@@ -137,13 +150,16 @@ def retry(
     with open_database(settings()) as database:
         count = moves.retry(database, job, code or ())
         say(f"{count:,} images of job {job} run again.")
-        if not detach:
-            _follow(database, job)
+        _tell(database, job, json=json) if detach else _follow(database, job, json=json)
 
 
 @app.command()
-def rm(job: Job) -> None:
+def rm(job: Job, json: Json = False) -> None:
     """Remove a finished job with all its rows."""
     from store.removal import remove
 
-    _move(job, remove, "removed")
+    with open_database(settings()) as database:
+        remove(database, job)
+    if json:
+        emit_json({"id": job, "removed": True})
+    say(f"Job {job} is removed.")

@@ -30,13 +30,13 @@ def local_stack(chosen: Settings, devices: Sequence[Device]) -> Iterator[Check]:
     """
     supervisor = Supervisor(chosen, devices, notify=say)
     before = signal.signal(signal.SIGTERM, _interrupt)
-    supervisor.start()
 
     def check() -> None:
         if supervisor.is_hopeless:
             raise CommandError(f"No worker can run here; {chosen.log_folder} says why.", Exit.UNEXPECTED)
 
     try:
+        supervisor.start()
         yield check
     finally:
         supervisor.stop()

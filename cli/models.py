@@ -165,16 +165,26 @@ def pull(
 
 
 @app.command()
-def export(model: Reference, dest: Annotated[Path, typer.Argument(help="A .zip file, or a folder to make.")]) -> None:
+def export(
+    model: Reference,
+    dest: Annotated[Path, typer.Argument(help="A .zip file, or a folder to make.")],
+    json: Json = False,
+) -> None:
     """Write one version to a file that `models import` takes on another machine."""
     written = registry(settings()).export(model, dest)
+    if json:
+        emit_json({"reference": model, "path": str(written)})
     say(f"{model} is written to {written}")
 
 
 @app.command()
-def alias(model: Reference, name: Annotated[str, typer.Argument(help="For example production.")]) -> None:
+def alias(
+    model: Reference, name: Annotated[str, typer.Argument(help="For example production.")], json: Json = False
+) -> None:
     """Give a version a second name; jobs that are running keep the version they started with."""
     version = registry(settings()).alias(model, name)
+    if json:
+        emit_json({"alias": f"{version.manifest.name}@{name}", **as_json(version)})
     say(f"{version.manifest.name}@{name} is {version.reference} now.")
 
 
@@ -182,7 +192,10 @@ def alias(model: Reference, name: Annotated[str, typer.Argument(help="For exampl
 def rm(
     model: Reference,
     force: Annotated[bool, typer.Option("--force", help="Even if an alias points at it.")] = False,
+    json: Json = False,
 ) -> None:
     """Remove a version; results that it gave stay."""
     removed = registry(settings()).remove(model, force=force)
+    if json:
+        emit_json({"reference": removed.reference, "removed": True})
     say(f"{removed.reference} is removed.")

@@ -6,9 +6,11 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -43,14 +45,27 @@ def fail(text: str) -> None:
     err.print(f"[bold red]Error:[/] {escape(_as_typed(text))}", soft_wrap=True)
 
 
+@contextmanager
+def to_pipe() -> Iterator[None]:
+    """Around writes to stdout: a reader that has enough (`| head`) ends the command in peace."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(0) from error
+
+
 def emit_json(value: Any) -> None:
     """One JSON object on stdout, on one line, safe for names that are not UTF-8."""
-    sys.stdout.write(json.dumps(value, ensure_ascii=False).encode("utf-8", "backslashreplace").decode() + "\n")
+    with to_pipe():
+        sys.stdout.write(json.dumps(value, ensure_ascii=False).encode("utf-8", "backslashreplace").decode() + "\n")
 
 
 def emit_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """A table on stdout."""
-    out.print(make_table(columns, rows))
+    with to_pipe():
+        out.print(make_table(columns, rows))
 
 
 def make_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:

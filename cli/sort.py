@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import filecmp
 import os
 import shutil
 from collections import Counter
+from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +19,8 @@ from cli.output import describe, emit_json, say
 
 if TYPE_CHECKING:
     from store.results import ResultRow
+
+NAME_BYTES = 200  # of a folder's name; file systems take 255
 
 
 def sort(
@@ -46,36 +51,38 @@ def sort(
 
 
 def folder_name(label: str) -> str:
-    """A label as a folder's name: no separators, no leading dot, not empty."""
+    """A label as a folder's name: no separators, no leading dot, not empty, not too long."""
     name = label.replace("/", "_").replace("\\", "_").replace("\x00", "").strip()
-    return name.replace(".", "_", 1) if name.startswith(".") else name or "_"
+    name = name.replace(".", "_", 1) if name.startswith(".") else name or "_"
+    return name.encode()[:NAME_BYTES].decode(errors="ignore")
 
 
 def place(row: ResultRow, folder: Path, *, link: bool) -> str | None:
-    """Copy or link one image into a folder; returns why not. Names that collide get the item's number."""
+    """Copy or link one image into a folder; returns why not. Another file of the same name gets a number behind it."""
     if row.member is not None:
         return "inside an archive"
     source = Path(os.fsdecode(row.path))
-    folder.mkdir(parents=True, exist_ok=True)
-    target = folder / source.name
-    if target.exists() or target.is_symlink():
-        if _same(source, target):
-            return None  # sorted before
-        target = folder / f"{source.stem}_{row.idx}{source.suffix}"
-        if target.exists() or target.is_symlink():
-            return None
     try:
-        target.symlink_to(source.absolute()) if link else shutil.copy2(source, target)
+        folder.mkdir(parents=True, exist_ok=True)
+        for target in _names(folder, source):
+            if not os.path.lexists(target):
+                target.symlink_to(source.absolute()) if link else shutil.copy2(source, target)
+                return None
+            if _same(source, target):
+                return "there already"
     except OSError as error:
         return error.strerror or type(error).__name__
-    return None
+    raise AssertionError("the names never end")
+
+
+def _names(folder: Path, source: Path) -> Iterator[Path]:
+    yield folder / source.name
+    for number in count(2):
+        yield folder / f"{source.stem}_{number}{source.suffix}"
 
 
 def _same(source: Path, target: Path) -> bool:
+    """Whether a target holds this very image: by its content, since names, sizes and times may agree by chance."""
     if target.is_symlink():
         return target.resolve() == source.resolve()
-    try:
-        one, other = source.stat(), target.stat()
-    except OSError:
-        return False
-    return (one.st_size, int(one.st_mtime)) == (other.st_size, int(other.st_mtime))
+    return filecmp.cmp(source, target, shallow=False)

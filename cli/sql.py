@@ -10,7 +10,7 @@ import typer
 
 from cli.context import open_database, settings
 from cli.errors import CommandError
-from cli.output import emit_json, emit_table, say
+from cli.output import emit_json, emit_table, say, to_pipe
 
 TABLE_ROWS = 200
 
@@ -32,12 +32,14 @@ def sql(
             connection.exec_driver_sql(read_only)
             try:
                 answer = connection.execution_options(stream_results=True).execute(text(query.replace(":", "\\:")))
-            except DBAPIError as error:
+                if not answer.returns_rows:
+                    raise CommandError("Expected a query that returns rows; `pixmill sql` only reads.")
+                with to_pipe():
+                    _print(list(answer.keys()), answer, "jsonl" if json else form)
+            except DBAPIError as error:  # some queries fail only when their rows are read
                 raise CommandError(f"The database refused: {str(error.orig).strip()}") from error
-            if not answer.returns_rows:
-                raise CommandError("Expected a query that returns rows; `pixmill sql` only reads.")
-            _print(list(answer.keys()), answer, "jsonl" if json else form)
-            connection.invalidate()  # the setting must not outlive this query in the pool
+            finally:
+                connection.invalidate()  # the setting must not outlive this query in the pool
 
 
 def _print(columns: list[str], rows: Any, form: str) -> None:

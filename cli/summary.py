@@ -19,6 +19,7 @@ ENDS = {
     JobState.DONE_WITH_ERRORS: Exit.WITH_FAILURES,
     JobState.CANCELLED: Exit.CANCELLED,
     JobState.CANCELLING: Exit.CANCELLED,
+    JobState.PAUSED: Exit.CANCELLED,
     JobState.FAILED: Exit.UNEXPECTED,
 }
 

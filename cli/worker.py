@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from cli.context import make_home, open_database, settings
+from cli.errors import CommandError, Exit
 from cli.output import say
 
 
@@ -40,7 +41,11 @@ def worker(
     )
     count = f"{len(found)} worker{'s' if len(found) > 1 else ''}"
     say(f"Ready: {count} on {names}. Logs: {chosen.log_folder}. Ctrl-C stops.")
-    ended.wait()
+    while not ended.wait(1.0) and not supervisor.is_hopeless:
+        pass
+    hopeless = supervisor.is_hopeless
     say("Stopping: workers finish their batch and give the rest back.")
     supervisor.stop()
+    if hopeless:
+        raise CommandError(f"No worker can run here; {chosen.log_folder} says why.", Exit.UNEXPECTED)
     say("Stopped.")

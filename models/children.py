@@ -8,6 +8,7 @@ to standard error, whose end is repeated when the child dies without an answer.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
 import signal
@@ -41,6 +42,9 @@ KEPT = (
     "TF_NUM_INTRAOP_THREADS",
 )
 KEPT_PREFIXES = ("OMP_", "KMP_", "DYLD_")
+
+_PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +88,7 @@ class Child:
             stderr=log,
             text=True,
             start_new_session=True,
+            preexec_fn=die_with_parent,  # noqa: PLW1509  only a system call: no lock can be held
         )
 
     def _died(self, code: int, log: IO[bytes]) -> NoReturn:
@@ -93,6 +98,12 @@ class Child:
         tail = "\n".join(lines[-TAIL_LINES:])
         words = f" Its last words:\n{tail}" if tail else ""
         raise InvalidModel(f"{self.module} {how} without an answer (it has {self.timeout_s:.0f} s).{words}")
+
+
+def die_with_parent() -> None:
+    """Ask for SIGKILL when the thread that started this process ends. For the child, first of all; Linux only."""
+    if _LIBC is not None:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def bare_environment(home: Path) -> dict[str, str]:

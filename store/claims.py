@@ -4,7 +4,7 @@ import uuid
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Connection, ScalarSelect, Select, and_, case, func, insert, select, true, update
+from sqlalchemy import ColumnElement, Connection, Select, and_, case, func, insert, literal, select, true, update
 
 from store.clock import db_now
 from store.database import Database
@@ -12,8 +12,7 @@ from store.rows import Lease
 from store.states import CLAIMABLE, JobState, ShardState
 from store.tables import attempts, jobs, shards
 
-LEASE_S = 60.0  # how long a claim holds without a renewal (reliability §6.2)
-RENEW_S = 15.0  # how often the heartbeat renews: three may be missed
+LEASE_S = 60.0  # how long a claim holds without a renewal
 AGEING_S = 600.0  # a job that waited this long counts one priority higher
 COLD_MODEL_ITEMS = 2048  # loading a model costs about as much as classifying this many items
 
@@ -34,40 +33,31 @@ def claim(database: Database, claimer: Claimer, *, only_job: int | None = None) 
     The order: priority, raised by waiting; then the job that was served least, where a model that is not warm counts as
     COLD_MODEL_ITEMS more. Within a job, shards go in the order of their items.
     """
-    token = uuid.uuid4().hex
-    with database.write() as connection:
-        row = connection.execute(
-            update(shards)
-            .where(shards.c.id == _next_shard(claimer, only_job), shards.c.state == ShardState.READY)
-            .values(
-                state=ShardState.LEASED,
-                attempt=shards.c.attempt + 1,
-                token=token,
-                worker_id=claimer.worker_id,
-                lease_until=db_now() + claimer.lease_s,
-            )
-            .returning(shards.c.id, shards.c.job_id, shards.c.lo, shards.c.hi, shards.c.attempt)
-        ).first()
-        if row is None:
-            return None
-        return _open_attempt(connection, claimer, token, (row.id, row.job_id, row.lo, row.hi, row.attempt))
+    while True:
+        with database.write() as connection:
+            job_id = connection.scalar(_next_job(claimer, only_job))
+            if job_id is None:
+                return None
+            # The job's row is locked before any shard's, here and everywhere: no two transactions wait in a circle.
+            if lock_job(connection, job_id) in CLAIMABLE and (lease := _claim_of(connection, claimer, job_id)):
+                return lease
 
 
-def _next_shard(claimer: Claimer, only_job: int | None) -> ScalarSelect[int]:
+def lock_job(connection: Connection, job_id: int) -> str | None:
+    """The job's state, which stays as it is until this transaction ends (PostgreSQL; SQLite has one writer anyway)."""
+    query = select(jobs.c.state).where(jobs.c.id == job_id).with_for_update(key_share=True)
+    state: str | None = connection.scalar(query)
+    return state
+
+
+def _next_job(claimer: Claimer, only_job: int | None) -> Select[int]:
     open_jobs = and_(jobs.c.state.in_(CLAIMABLE), true() if only_job is None else jobs.c.id == only_job)
     waited = db_now() - func.coalesce(jobs.c.claimed_at, jobs.c.created_at)
     level = func.floor(jobs.c.priority - waited / AGEING_S)
     cold = case((jobs.c.model_id.in_(list(claimer.warm)), 0), else_=COLD_MODEL_ITEMS)
-    chosen_job = (
-        select(jobs.c.id)
-        # Not EXISTS: in order, so that the planner takes the index and not a scan over all that is done.
-        .where(open_jobs, _first_due(claimer, jobs.c.id).scalar_subquery().is_not(None))
-        .order_by(level, jobs.c.served + cold, jobs.c.id)
-        .limit(1)
-        .scalar_subquery()
-    )
-    first = _first_due(claimer, chosen_job)
-    return first.with_for_update(skip_locked=True).scalar_subquery()  # PostgreSQL; SQLite has one writer anyway
+    # Not EXISTS: in order, so that the planner takes the index and not a scan over all that is done.
+    has_work = _first_due(claimer, jobs.c.id).scalar_subquery().is_not(None)
+    return select(jobs.c.id).where(open_jobs, has_work).order_by(level, jobs.c.served + cold, jobs.c.id).limit(1)
 
 
 def _first_due(claimer: Claimer, job_id: ColumnElement[int]) -> Select[int]:
@@ -75,25 +65,38 @@ def _first_due(claimer: Claimer, job_id: ColumnElement[int]) -> Select[int]:
     return select(shards.c.id).where(shards.c.job_id == job_id, due).order_by(shards.c.lo).limit(1)
 
 
-def _open_attempt(connection: Connection, claimer: Claimer, token: str, row: tuple[int, int, int, int, int]) -> Lease:
-    shard_id, job_id, lo, hi, attempt = row
-    connection.execute(
-        insert(attempts).values(
-            token=token, shard_id=shard_id, n=attempt, worker_id=claimer.worker_id, started_at=db_now()
+def _claim_of(connection: Connection, claimer: Claimer, job_id: int) -> Lease | None:
+    """Claim the first due shard of a locked job; None where another worker was quicker."""
+    token = uuid.uuid4().hex
+    first = _first_due(claimer, literal(job_id)).scalar_subquery()
+    shard = connection.execute(
+        update(shards)
+        .where(shards.c.id == first, shards.c.state == ShardState.READY)
+        .values(
+            state=ShardState.LEASED,
+            attempt=shards.c.attempt + 1,
+            token=token,
+            worker_id=claimer.worker_id,
+            lease_until=db_now() + claimer.lease_s,
         )
-    )
+        .returning(shards.c.id, shards.c.lo, shards.c.hi, shards.c.attempt)
+    ).first()
+    if shard is None:
+        return None
+    opened = {"token": token, "shard_id": shard.id, "n": shard.attempt, "worker_id": claimer.worker_id}
+    connection.execute(insert(attempts).values(**opened, started_at=db_now()))
     model_id = connection.execute(
         update(jobs)
         .where(jobs.c.id == job_id)
         .values(
-            state=case((jobs.c.state == JobState.ACCEPTED, JobState.RUNNING), else_=jobs.c.state),
+            state=JobState.RUNNING,
             started_at=func.coalesce(jobs.c.started_at, db_now()),
             claimed_at=db_now(),
-            served=jobs.c.served + (hi - lo),
+            served=jobs.c.served + (shard.hi - shard.lo),
         )
         .returning(jobs.c.model_id)
     ).scalar_one()
-    return Lease(shard_id, job_id, lo, hi, attempt, token, model_id, claimer.worker_id)
+    return Lease(shard.id, job_id, shard.lo, shard.hi, shard.attempt, token, model_id, claimer.worker_id)
 
 
 def renew(database: Database, leases: Sequence[Lease], lease_s: float = LEASE_S) -> dict[str, JobState | None]:
@@ -115,8 +118,7 @@ def release(database: Database, lease: Lease) -> bool:
     The attempt does not count: a drain or a pause is nobody's fault.
     """
     with database.write() as connection:
-        state = connection.scalar(select(jobs.c.state).where(jobs.c.id == lease.job_id))
-        gone = state in (JobState.CANCELLING, JobState.CANCELLED, JobState.FAILED)
+        gone = lock_job(connection, lease.job_id) in (JobState.CANCELLING, JobState.CANCELLED, JobState.FAILED)
         kept = connection.execute(
             update(shards)
             .where(_owned(lease))

@@ -1,15 +1,16 @@
 """Write side of jobs: accept one, and move it as a person asks: pause, resume, cancel, retry."""
 
 import json
-from collections.abc import Iterable, Sequence
-from itertools import islice
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, ScalarSelect, delete, func, insert, select, update
 
 from store.clock import db_now
 from store.database import Database
-from store.errors import IllegalMove, UnknownJob
+from store.errors import IllegalMove, StoreError, UnknownJob
 from store.paths import to_columns
 from store.removal import remove
 from store.rows import NewItem, NewJob
@@ -17,6 +18,7 @@ from store.states import CANCELLABLE, CLAIMABLE, PAUSABLE, RESUMABLE, RETRYABLE,
 from store.tables import events, items, jobs, results, shards
 
 CHUNK = 20_000  # items written per transaction while scanning, so that the write lock is never held for long
+CHUNK_S = 10.0
 
 
 def accept(database: Database, job: NewJob, found: Iterable[NewItem], ignored: dict[str, int] | None = None) -> int:
@@ -26,22 +28,33 @@ def accept(database: Database, job: NewJob, found: Iterable[NewItem], ignored: d
     makes it `accepted`. A crash before that leaves a scanning job, which the sweeper removes. `ignored` is read at the
     end, so that a scan can fill it on the way. Whatever `found` raises is passed on after the half-written job is gone.
     """
-    stream = iter(found)
-    first = list(islice(stream, CHUNK))
+    chunks = _chunks(found)
     with database.write() as connection:
-        job_id = _open(connection, job)
-        count = _write_items(connection, job_id, 0, first)
+        job_id, count = _open(connection, job), 0
     try:
-        while chunk := list(islice(stream, CHUNK)):
+        for chunk in chunks:
             with database.write() as connection:
                 count += _write_items(connection, job_id, count, chunk)
                 connection.execute(update(jobs).where(jobs.c.id == job_id).values(claimed_at=db_now()))
         with database.write(durable=True) as connection:
             _close(connection, job_id, job, count, ignored or {})
     except BaseException:
-        remove(database, job_id)
+        with suppress(StoreError):  # the sweeper removes it later; what went wrong first is what counts
+            remove(database, job_id)
         raise
     return job_id
+
+
+def _chunks(found: Iterable[NewItem]) -> Iterator[list[NewItem]]:
+    """Items in portions of CHUNK, or of what came within CHUNK_S from a slow source: each one is a sign of life."""
+    chunk: list[NewItem] = []
+    since = time.monotonic()
+    for item in found:
+        chunk.append(item)
+        if len(chunk) >= CHUNK or time.monotonic() - since > CHUNK_S:
+            yield chunk
+            chunk, since = [], time.monotonic()
+    yield chunk
 
 
 def _open(connection: Connection, job: NewJob) -> int:
@@ -200,14 +213,25 @@ def retry(database: Database, job_id: int, codes: Sequence[str] = ()) -> int:
 
 
 def _reopen_shards(connection: Connection, job_id: int) -> None:
-    """Make every shard with items left ready again, and its counters true."""
+    """Count again what every shard has, and make those with items left ready; whoever still holds one is fenced off."""
     inside = (results.c.job_id == shards.c.job_id) & (results.c.idx >= shards.c.lo) & (results.c.idx < shards.c.hi)
-    failed = select(func.count()).select_from(results).where(inside, results.c.status == "failed").scalar_subquery()
-    present = select(func.count()).select_from(results).where(inside).scalar_subquery()
-    mine = (shards.c.job_id == job_id) & shards.c.state.in_((ShardState.DONE, ShardState.CANCELLED))
-    connection.execute(update(shards).where(mine).values(failed=failed))
+
+    def counted(condition: ColumnElement[bool]) -> ScalarSelect[int]:
+        return select(func.count()).select_from(results).where(inside, condition).scalar_subquery()
+
+    mine = (shards.c.job_id == job_id) & (shards.c.state != ShardState.SPLIT)
     connection.execute(
         update(shards)
-        .where(mine, present < shards.c.hi - shards.c.lo)
-        .values(state=ShardState.READY, attempt=0, not_before=0, token=None, done_token=None, lease_until=None)
+        .where(mine)
+        .values(
+            ok=counted(results.c.status == "ok"),
+            failed=counted(results.c.status == "failed"),
+            reused=counted(results.c.reused),
+        )
+    )
+    fresh = {"attempt": 0, "not_before": 0, "token": None, "done_token": None, "lease_until": None}
+    connection.execute(
+        update(shards)
+        .where(mine, shards.c.ok + shards.c.failed < shards.c.hi - shards.c.lo)
+        .values(state=ShardState.READY, **fresh)
     )

@@ -4,7 +4,7 @@ import json
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, or_, select
 
 from store.database import Database
 from store.tables import jobs, memo, results
@@ -40,7 +40,8 @@ def _recall(connection: Connection, model_id: int, top_k: int, keys: Sequence[by
         .join(results, (r.job_id == memo.c.job_id) & (r.idx == memo.c.idx))
         .join(jobs, jobs.c.id == memo.c.job_id)
         .where(memo.c.model_id == model_id, memo.c.key.in_(keys), r.status == "ok", jobs.c.model_id == model_id)
-        .where(jobs.c.top_k >= top_k)
+        # What the row says of its content must agree with the key; a wrong answer would be worse than none.
+        .where(jobs.c.top_k >= top_k, or_(memo.c.kind == "file", r.content_hash == memo.c.key))
     )
     for row in connection.execute(query):
         topk = row.topk if row.top_k == top_k else json.dumps(json.loads(row.topk)[:top_k])

@@ -35,7 +35,7 @@ CLAIMABLE = frozenset({JobState.ACCEPTED, JobState.RUNNING})
 # What a person may ask, and from which states.
 PAUSABLE = CLAIMABLE
 RESUMABLE = frozenset({JobState.PAUSED})
-CANCELLABLE = frozenset({JobState.ACCEPTED, JobState.RUNNING, JobState.PAUSED})
+CANCELLABLE = frozenset({JobState.ACCEPTED, JobState.RUNNING, JobState.PAUSED, JobState.CANCELLING})
 RETRYABLE = FINAL
 
 

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, Row, case, func, insert, or_, select, update
 
-from store.claims import close_attempt
+from store.claims import close_attempt, lock_job
 from store.clock import db_now
 from store.database import Database
 from store.jobs import close_cancelled, record
 from store.removal import remove
 from store.states import CLAIMABLE, UNFINISHED, JobState, ShardState
-from store.tables import items, jobs, results, shards
+from store.tables import attempts, items, jobs, results, shards
 
 BACKOFF_S = (0.0, 5.0, 30.0, 120.0)  # before attempt 2, 3, 4, 5
 SPLIT_ATTEMPTS = 2  # for each half of a poisoned shard: the search for one image stays short
@@ -49,16 +49,17 @@ def sweep(database: Database) -> Swept:
 
 def _expire(connection: Connection, shard_id: int) -> str | None:
     """End one overdue lease, inside its own transaction; None if its owner came first."""
+    job_id = connection.scalar(select(shards.c.job_id).where(shards.c.id == shard_id))
+    job_state = lock_job(connection, job_id) if job_id is not None else None  # the job before the shard: see claim
     shard = connection.execute(
-        select(shards, jobs.c.state.label("job_state"))
-        .join(jobs, jobs.c.id == shards.c.job_id)
+        select(shards)
         .where(shards.c.id == shard_id, shards.c.state == ShardState.LEASED, shards.c.lease_until < db_now())
-        .with_for_update(of=shards)
+        .with_for_update()
     ).first()
     if shard is None:
         return None
     close_attempt(connection, shard.token, "lost", "the lease ended without a sign of life")
-    if shard.job_state in (JobState.CANCELLING, JobState.CANCELLED):
+    if job_state in (JobState.CANCELLING, JobState.CANCELLED, JobState.FAILED):
         _set(connection, shard_id, state=ShardState.CANCELLED)
         return "expired"
     if shard.attempt < shard.max_attempts:
@@ -109,7 +110,14 @@ def _split(connection: Connection, shard: Row[tuple[object, ...]]) -> None:
 def _close_poisoned(connection: Connection, shard: Row[tuple[object, ...]]) -> None:
     """Give the one image that no worker survives its error row."""
     path = connection.scalar(select(items.c.path).where(items.c.job_id == shard.job_id, items.c.idx == shard.lo))
-    message = f"{shard.attempt} workers died or hung while working on this file; it was set aside"
+    last = connection.scalar(
+        select(attempts.c.error)
+        .where(attempts.c.shard_id == shard.id, attempts.c.outcome == "failed")
+        .order_by(attempts.c.n.desc())
+        .limit(1)
+    )
+    message = f"{shard.attempt} workers died or failed while working on this file; it was set aside"
+    message += f" (the last one said: {last})" if last else ""
     connection.execute(
         insert(results).values(
             job_id=shard.job_id,
@@ -141,6 +149,7 @@ def finish_jobs(database: Database) -> int:
         complete = [job_id for job_id in ready if _is_complete(connection, job_id)]
     for job_id in ready:
         with database.write() as connection:
+            lock_job(connection, job_id)
             if job_id in complete:
                 _finish(connection, job_id)
             close_cancelled(connection, job_id)

@@ -92,6 +92,7 @@ jobs = Table(
         "failed",
     ),
     Index("ix_jobs_state", "state"),
+    sqlite_autoincrement=True,  # the id of a removed job is never given again: memo may still name it
 )
 
 items = Table(

@@ -6,6 +6,7 @@ nothing on disk: hints that die with it are rung again by the sweeper.
 
 import importlib.util
 import logging
+import os
 import shutil
 import socket
 import subprocess
@@ -72,6 +73,10 @@ class EmbeddedBroker:
         """Make sure that somebody runs the server; call it every now and then. Raises BrokerError, OSError."""
         folder = self._socket.parent
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if folder.stat().st_uid != os.getuid():
+            raise BrokerError(
+                f"The folder {folder} belongs to another user. Remove it, or choose a shorter PIXMILL_HOME."
+            )
         if not self._lock.acquire():
             return
         if self._process is not None and self._process.poll() is None:

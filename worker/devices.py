@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import socket
 import tempfile
 from dataclasses import dataclass
@@ -25,10 +27,12 @@ class Device:
         """ "cpu" or "gpu"."""
         return "gpu" if self.visible else "cpu"
 
-    @property
-    def worker_id(self) -> str:
-        """The name under which its worker signs in: host/device."""
-        return f"{socket.gethostname()}/{self.name}"
+    def worker_id(self, run_folder: Path) -> str:
+        """The name under which its worker signs in: host/device, and for a CPU, which homes share, which home."""
+        host = socket.gethostname()
+        if self.visible:
+            return f"{host}/{self.name}"
+        return f"{host}/{self.name}-{hashlib.sha256(os.fsencode(run_folder)).hexdigest()[:6]}"
 
     def lock_path(self, run_folder: Path) -> Path:
         """The exclusive lock: one per machine for a GPU; one per home for the CPU, which homes may share."""

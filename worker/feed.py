@@ -67,7 +67,7 @@ class Feed:
         if self._job.reuse and lease.model_id is not None:
             wanted = self._answer_unchanged(lease, lease.model_id, wanted)
         for start in range(0, len(wanted), self._chunk_size):
-            yield Chunk(lease.shard_id, wanted[start : start + self._chunk_size])
+            yield Chunk(lease.token, wanted[start : start + self._chunk_size])
 
     def _wanted(self, item: ItemRow, now_ns: int) -> Wanted:
         location = Location(
@@ -91,6 +91,6 @@ class Feed:
             if earlier is None:
                 rest.append(item)
             else:  # its file key is known already: no need to write it again
-                rows.append((lease.shard_id, from_known(item.idx, earlier, None)))
+                rows.append((lease.token, from_known(item.idx, earlier, None)))
         self._slices.add(rows)
         return rest

@@ -14,7 +14,7 @@ from store.states import CLAIMABLE
 
 log = logging.getLogger(__name__)
 
-BEAT_S = 5.0  # how soon a pause or cancel is noticed; a lease lasts twelve beats
+BEATS = 12  # per lease: eleven may be missed, and a pause or cancel is noticed within one
 STALLED = 75  # exit status: the process hung; the pool starts another
 
 
@@ -22,9 +22,16 @@ class Heartbeat:
     """Renews the leases of one drain. Use it as a context manager around the work."""
 
     def __init__(
-        self, database: Database, leases: Callable[[], list[Lease]], progress: Callable[[], int], stall_s: float
+        self,
+        database: Database,
+        leases: Callable[[], list[Lease]],
+        progress: Callable[[], int],
+        *,
+        stall_s: float,
+        lease_s: float,
     ) -> None:
         self._database = database
+        self._lease_s = lease_s
         self._leases = leases
         self._progress = progress
         self._stall_s = stall_s
@@ -43,7 +50,7 @@ class Heartbeat:
 
     def _run(self) -> None:
         last_count, last_change = -1, time.monotonic()
-        while not self._ended.wait(BEAT_S):
+        while not self._ended.wait(self._lease_s / BEATS):
             count = self._progress()
             if count != last_count:
                 last_count, last_change = count, time.monotonic()
@@ -58,7 +65,7 @@ class Heartbeat:
         if not leases:
             return
         try:
-            states = renew(self._database, leases)
+            states = renew(self._database, leases, self._lease_s)
         except StoreError as error:
             log.warning("could not renew leases: %s", error)  # they last for eleven more beats
             return

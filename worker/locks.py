@@ -24,16 +24,25 @@ class FileLock:
         if self._handle is not None:
             return True
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        handle = self._open()
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(handle)
             return False
-        os.ftruncate(handle, 0)
-        os.write(handle, f"{os.getpid()}\n".encode())
         self._handle = handle
+        if os.access(self.path, os.W_OK):
+            os.ftruncate(handle, 0)
+            os.write(handle, f"{os.getpid()}\n".encode())
         return True
+
+    def _open(self) -> int:
+        """The lock's file, made if need be; one that another user made is opened for reading, which is enough."""
+        flags = os.O_CLOEXEC | os.O_NOFOLLOW  # never through a link that somebody put into a shared folder
+        try:
+            return os.open(self.path, flags | os.O_RDWR | os.O_CREAT, 0o644)
+        except PermissionError:
+            return os.open(self.path, flags | os.O_RDONLY)
 
     def release(self) -> None:
         """Let the lock go, if it is held."""

@@ -19,8 +19,8 @@ from worker.answers import Answers, Prepared
 from worker.failures import of_engine
 from worker.preparing import Preparer, Wanted
 
-Outcome = tuple[int, Prepared | NewResult]  # paired with the shard it belongs to
-Row = tuple[int, NewResult]
+Outcome = tuple[str, Prepared | NewResult]  # paired with the token of its lease
+Row = tuple[str, NewResult]
 TICK_S = 0.5  # how often `run` looks up from waiting
 
 
@@ -28,7 +28,7 @@ TICK_S = 0.5  # how often `run` looks up from waiting
 class Chunk:
     """Items of one shard that one thread prepares in one go."""
 
-    owner: int  # the shard's id
+    owner: str  # the token of its lease
     items: Sequence[Wanted]
 
 
@@ -41,7 +41,7 @@ class Pipeline:
         self._answers = answers
         self._threads = threads
         self.batch_size = engine.batch_size  # shrinks when the device runs out of memory
-        self._ready: deque[tuple[int, Prepared]] = deque()
+        self._ready: deque[tuple[str, Prepared]] = deque()
         self._preparing: set[Future[list[Outcome]]] = set()
         self._predicting: set[Future[list[Row]]] = set()
 
@@ -104,7 +104,7 @@ class Pipeline:
         self._predicting.difference_update(done)
         return rows
 
-    def _predict(self, batch: Sequence[tuple[int, Prepared]]) -> list[Row]:
+    def _predict(self, batch: Sequence[tuple[str, Prepared]]) -> list[Row]:
         """Classify a batch. Where that fails, halve it: a bad image costs no neighbour its result."""
         images = [prepared for _, prepared in batch]
         try:
@@ -118,7 +118,7 @@ class Pipeline:
             return self._predict(batch[:middle]) + self._predict(batch[middle:])
         return self._settled(batch, self._answers.rows(images, indices, scores))
 
-    def _settled(self, batch: Sequence[tuple[int, Prepared]], results: Sequence[NewResult]) -> list[Row]:
+    def _settled(self, batch: Sequence[tuple[str, Prepared]], results: Sequence[NewResult]) -> list[Row]:
         return [
             row
             for (owner, image), result in zip(batch, results, strict=True)

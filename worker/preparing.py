@@ -58,8 +58,8 @@ class Preparer:
         self._recall = recall
         self._twins = twins
 
-    def prepare(self, owner: int, chunk: Sequence[Wanted]) -> Iterator[tuple[int, Prepared | NewResult]]:
-        """Each item of a chunk as pixels or as a final row, paired with the shard it belongs to.
+    def prepare(self, owner: str, chunk: Sequence[Wanted]) -> Iterator[tuple[str, Prepared | NewResult]]:
+        """Each item of a chunk as pixels or as a final row, paired with the token of its lease.
 
         Items that wait for an identical one come out with that one's answer, not here.
         """
@@ -83,12 +83,12 @@ class Preparer:
             else:
                 yield from self.settle(owner, content.digest, from_known(wanted.idx, earlier, wanted.file_key))
 
-    def _enter(self, owner: int, wanted: Wanted, content: Content) -> NewResult | bool:
+    def _enter(self, owner: str, wanted: Wanted, content: Content) -> NewResult | bool:
         if self._twins is None:
             return True
         return self._twins.enter(content.digest, Twin(wanted.idx, wanted.file_key, owner))
 
-    def _decode(self, owner: int, wanted: Wanted, content: Content) -> Iterator[tuple[int, Prepared | NewResult]]:
+    def _decode(self, owner: str, wanted: Wanted, content: Content) -> Iterator[tuple[str, Prepared | NewResult]]:
         try:
             picture = load_picture(content.data, self._preprocessing, self._max_pixels)
         except DECODING_ERRORS as error:
@@ -96,7 +96,7 @@ class Preparer:
         else:
             yield owner, Prepared(wanted.idx, picture, content.digest, wanted.file_key)
 
-    def settle(self, owner: int, content_hash: bytes | None, result: NewResult) -> Iterator[tuple[int, NewResult]]:
+    def settle(self, owner: str, content_hash: bytes | None, result: NewResult) -> Iterator[tuple[str, NewResult]]:
         """A final row, and the rows of the identical items that waited for it."""
         yield owner, result
         if self._twins is not None and content_hash is not None:

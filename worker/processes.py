@@ -1,24 +1,16 @@
 """Child processes that never outlive their parent."""
 
-import ctypes
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from models.children import die_with_parent
 
 MISCONFIGURED = 78  # exit status: starting this program again would not help
 
 LOG_BYTES = 5 << 20  # a log that grew beyond this is put aside when its program starts again
-_PR_SET_PDEATHSIG = 1
-_LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
-
-
-def die_with_parent() -> None:
-    """Ask the kernel for SIGKILL when the parent dies. For the child, before anything else; Linux only."""
-    if _LIBC is not None:
-        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def start_child(

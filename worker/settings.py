@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -43,6 +44,9 @@ class Settings(BaseSettings):
     model_memory_mb: int = Field(
         2048, ge=1, description="Warm models may hold about this much memory per worker, in MiB."
     )
+    lease_s: float = Field(
+        60.0, ge=1, description="How long a worker may be silent before its images are given to another, in seconds."
+    )
     stall_s: float = Field(
         120.0, gt=0, description="A worker without progress for this long gives up its process, in seconds."
     )
@@ -54,6 +58,19 @@ class Settings(BaseSettings):
     @classmethod
     def _absolute(cls, home: Path) -> Path:
         return Path(os.path.abspath(home.expanduser()))  # noqa: PTH100  resolve() would follow links the user chose
+
+    @field_validator("database_url")
+    @classmethod
+    def _absolute_file(cls, url: str | None) -> str | None:
+        """A relative SQLite file would be another one in each process."""
+        match = re.fullmatch(r"(sqlite(?:\+\w+)?):///(?!/)([^?]*)(.*)", url or "")
+        if match is None:
+            if url is not None and re.fullmatch(r"sqlite(\+\w+)?:(//)?/?", url):
+                raise ValueError("a database in memory cannot be shared; name a file, sqlite:////path/pixmill.db")
+            return url
+        if match[2] in ("", ":memory:"):
+            raise ValueError("a database in memory cannot be shared; name a file, sqlite:////path/pixmill.db")
+        return f"{match[1]}:///{os.path.abspath(match[2])}{match[3]}"  # noqa: PTH100  as for the home
 
     @classmethod
     def settings_customise_sources(

@@ -1,10 +1,10 @@
-"""Rows on their way to the database: collected per shard, committed in fenced slices."""
+"""Leased shards and their rows on the way to the database: collected per lease, committed in fenced slices."""
 
 import time
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
-from store.claims import release
+from store.claims import LEASE_S, release
 from store.commits import commit_slice
 from store.database import Database
 from store.errors import LeaseLost
@@ -17,33 +17,43 @@ SLICE_S = 1.0  # seconds between commits at the most: what a person waits to see
 @dataclass(slots=True)
 class _Open:
     lease: Lease
-    left: int  # rows still to come
+    left: int | None = None  # rows still to come; None until the shard is begun
     rows: list[NewResult] = field(default_factory=list)
     since: float = field(default_factory=time.monotonic)
 
 
 class Slices:
-    """The leased shards of one worker and the rows that wait to be committed for them. One thread uses it."""
+    """Every lease that one worker holds, by its token, with the rows that wait to be committed for it.
 
-    def __init__(self, database: Database) -> None:
+    One thread changes it; the heartbeat looks at `leases`.
+    """
+
+    def __init__(self, database: Database, lease_s: float = LEASE_S) -> None:
         self._database = database
-        self._open: dict[int, _Open] = {}
+        self._lease_s = lease_s
+        self._open: dict[str, _Open] = {}
         self.committed = 0  # rows, ever
 
+    def hold(self, lease: Lease) -> None:
+        """Note a claimed shard: from here on it is kept alive, and given back in the end."""
+        self._open[lease.token] = _Open(lease)
+
     def open(self, lease: Lease, items: int) -> None:
-        """Expect `items` rows for a shard. One without any is closed at once."""
-        self._open[lease.shard_id] = _Open(lease, items)
+        """Begin a shard and expect `items` rows. One without any is closed at once."""
+        shard = self._open.setdefault(lease.token, _Open(lease))
+        shard.left = items
         if items == 0:
-            self._commit(self._open[lease.shard_id])
+            self._commit(shard)
 
     def leases(self) -> list[Lease]:
         """What is held now."""
         return [shard.lease for shard in list(self._open.values())]
 
-    def add(self, rows: Iterable[tuple[int, NewResult]]) -> None:
-        """Take rows, each with the id of its shard, and commit what is due. Rows of a lost shard are thrown away."""
-        for shard_id, row in rows:
-            if shard := self._open.get(shard_id):
+    def add(self, rows: Iterable[tuple[str, NewResult]]) -> None:
+        """Take rows, each with the token of its lease, and commit what is due. Rows of a lost lease are thrown away."""
+        for token, row in rows:
+            shard = self._open.get(token)
+            if shard is not None and shard.left is not None:
                 shard.rows.append(row)
                 shard.left -= 1
         now = time.monotonic()
@@ -55,24 +65,25 @@ class Slices:
     def _commit(self, shard: _Open) -> None:
         last = shard.left == 0
         try:
-            commit_slice(self._database, shard.lease, shard.rows, last=last)
+            commit_slice(self._database, shard.lease, shard.rows, last=last, lease_s=self._lease_s)
             self.committed += len(shard.rows)
         except LeaseLost:
             last = True  # another attempt has it, or the job was cancelled: nothing of ours may be written
         if last:
-            del self._open[shard.lease.shard_id]
+            del self._open[shard.lease.token]
         shard.rows, shard.since = [], time.monotonic()
 
     def forget(self, tokens: Collection[str]) -> None:
-        """Drop the shards whose leases are lost, by their tokens."""
-        for shard in list(self._open.values()):
-            if shard.lease.token in tokens:
-                del self._open[shard.lease.shard_id]
+        """Drop the leases that are lost."""
+        for token in tokens:
+            self._open.pop(token, None)
 
-    def give_back(self) -> None:
-        """Commit what is there and release every shard that is not finished."""
+    def give_back(self, keep: Lease | None = None) -> None:
+        """Commit what is there and release every shard that is not finished, but for `keep`."""
         for shard in list(self._open.values()):
+            if keep is not None and shard.lease.token == keep.token:
+                continue
             if shard.rows:
                 self._commit(shard)
-            if self._open.pop(shard.lease.shard_id, None):
+            if self._open.pop(shard.lease.token, None):
                 release(self._database, shard.lease)

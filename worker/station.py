@@ -8,9 +8,9 @@ import socket
 import time
 from collections.abc import Callable, Collection
 
-from models.errors import ModelError
-from store import jobs, workers
-from store.claims import Claimer, claim, give_up, release, release_dead
+from models.errors import EngineOutOfMemory, ModelError
+from store import jobs, schema, workers
+from store.claims import Claimer, claim, give_up, release_dead
 from store.database import Database
 from store.errors import StoreError
 from store.insights import job as read_job
@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 
 CHUNK_ITEMS = 16  # what one decode thread takes at a time
 LOCK_POLL_S = 0.05
+LOAD_ATTEMPTS = 3  # failures in a row before the job fails with the reason
+LOAD_RETRY_S = 2.0
 
 
 class Station:
@@ -47,9 +49,15 @@ class Station:
         self._lock = FileLock(device.lock_path(settings.run_folder))
         self._reader = Reader(settings.max_file_mb << 20, settings.cache_folder / "archives")
         self._warm = WarmModels(Loader(settings, device, self._database).load, settings.model_memory_mb << 20)
-        self._slices = Slices(self._database)
-        self._rows = 0  # ever: the sign of progress
-        self._loading: Lease | None = None  # claimed, while its model is made ready
+        self._worker_id = device.worker_id(settings.run_folder)
+        self._slices = Slices(self._database, settings.lease_s)
+        self._rows = 0  # ever
+        self._loading = False  # a model is being made ready
+        self._load_failures = 0  # in a row, of the machine's making
+
+    def check(self) -> None:
+        """Raise SchemaMismatch where the database is not ours to work with, StoreError where it is away."""
+        schema.check(self._database)
 
     def drain(self) -> None:
         """Work until the queue is empty or the worker is to stop. Raises StoreError, and whatever a bug raises."""
@@ -57,15 +65,16 @@ class Station:
         if not self._lock.held:
             return
         lease = self._claim()
-        while lease is not None:
+        while lease is not None and not self._stopping():
             lease = self._work(lease) or (None if self._stopping() else self._claim())
+        self._slices.give_back()
         finish_jobs(self._database)
         self._report("idle")
 
     def abandon(self, error: Exception) -> None:
         """After `drain` raised: forget what it held, and give it up. Raises StoreError while the database is away."""
-        held = self._slices.leases() + ([self._loading] if self._loading else [])
-        self._slices, self._loading = Slices(self._database), None
+        held = self._slices.leases()
+        self._slices, self._loading = Slices(self._database, self._settings.lease_s), False
         for lease in held:
             give_up(self._database, lease, f"{type(error).__name__}: {error}")
 
@@ -82,7 +91,7 @@ class Station:
                 return False
             time.sleep(LOCK_POLL_S)
         try:
-            freed = release_dead(self._database, self._device.worker_id)
+            freed = release_dead(self._database, self._worker_id)
             if freed:
                 sweep(self._database)
         except StoreError as error:
@@ -91,25 +100,46 @@ class Station:
         return freed > 0
 
     def _claim(self) -> Lease | None:
-        return claim(self._database, Claimer(self._device.worker_id, warm=self._warm.ids))
+        lease = claim(self._database, Claimer(self._worker_id, warm=self._warm.ids, lease_s=self._settings.lease_s))
+        if lease is not None:
+            self._slices.hold(lease)
+        return lease
 
     def _work(self, lease: Lease) -> Lease | None:
         """Work on one job from a claimed shard on; returns a claimed shard of another job, if that one was due."""
-        job = read_job(self._database, lease.job_id)
-        self._loading = lease
-        with Heartbeat(self._database, self._held, self._ticks, self._settings.stall_s) as heart:
-            try:
-                loaded = self._warm.get(lease.model_id or 0)
-            except ModelError as error:
-                log.error("job %d cannot go on: %s", job.id, error)
-                jobs.fail(self._database, job.id, str(error))
-                release(self._database, lease)
-                self._loading = None
+        limits = {"stall_s": self._settings.stall_s, "lease_s": self._settings.lease_s}
+        with Heartbeat(self._database, self._slices.leases, self._ticks, **limits) as heart:
+            job = read_job(self._database, lease.job_id)
+            loaded = self._load(job)
+            if loaded is None:
+                self._slices.give_back()
                 return None
             self._report("busy")
             left_over = self._run(job, lease, loaded, heart)
         finish_jobs(self._database)
         return left_over
+
+    def _load(self, job: JobRow) -> Loaded | None:
+        """The job's model; None where that failed, which is never the images' fault."""
+        self._loading = True
+        try:
+            loaded = self._warm.get(job.model_id or 0)
+        except (EngineOutOfMemory, MemoryError, OSError) as error:
+            # This machine's trouble, which may pass; another worker may be luckier.
+            self._load_failures += 1
+            log.warning("%s could not be loaded: %s", job.model, error)
+            if self._load_failures >= LOAD_ATTEMPTS:
+                jobs.fail(self._database, job.id, f"{job.model} could not be loaded: {error}")
+            time.sleep(LOAD_RETRY_S)
+            return None
+        except ModelError as error:
+            log.error("job %d cannot go on: %s", job.id, error)
+            jobs.fail(self._database, job.id, str(error))
+            return None
+        finally:
+            self._loading = False
+        self._load_failures = 0
+        return loaded
 
     def _run(self, job: JobRow, lease: Lease, loaded: Loaded, heart: Heartbeat) -> Lease | None:
         feed = Feed(self._database, job, self._slices, self._claim, min(CHUNK_ITEMS, loaded.engine.batch_size))
@@ -119,15 +149,13 @@ class Station:
             return heart.halt.is_set() or self._stopping()
 
         def sink(rows: list[Row]) -> None:
-            self._loading = None
             self._rows += len(rows)
             self._slices.forget(heart.lost)
             self._slices.add(rows)
 
         pipeline.run(feed.chunks(lease, halted), sink)
         loaded.safe_batch = pipeline.batch_size
-        self._loading = None
-        self._slices.give_back()
+        self._slices.give_back(keep=feed.left_over)
         return feed.left_over
 
     def _pipeline(self, job: JobRow, loaded: Loaded) -> Pipeline:
@@ -146,19 +174,17 @@ class Station:
         pipeline.batch_size = loaded.safe_batch
         return pipeline
 
-    def _held(self) -> list[Lease]:
-        """The leases to keep alive."""
-        return self._slices.leases() or ([self._loading] if self._loading else [])
-
     def _ticks(self) -> int:
-        # Making a model ready has time limits of its own.
-        return time.monotonic_ns() if self._loading else self._rows + self._reader.ticks
+        """Grows with every sign of progress."""
+        if self._loading:
+            return time.monotonic_ns()  # making a model ready has time limits of its own
+        return self._rows + self._slices.committed + self._reader.ticks
 
     def _report(self, state: str) -> None:
         workers.report(
             self._database,
             workers.WorkerReport(
-                id=self._device.worker_id,
+                id=self._worker_id,
                 host=socket.gethostname(),
                 device=self._device.title,
                 pid=os.getpid(),

@@ -60,6 +60,7 @@ class Supervisor:
     _broker: EmbeddedBroker | None = None
     _ready: threading.Event = field(default_factory=threading.Event)
     _error: Exception | None = None
+    _last_trouble: str = ""
 
     def start(self) -> None:
         """Start everything; returns when the broker answers. Raises BrokerError, OSError."""
@@ -80,7 +81,8 @@ class Supervisor:
     @property
     def is_hopeless(self) -> bool:
         """No worker runs, and none will be started again."""
-        return bool(self._seats) and all(seat.not_before == math.inf for seat in self._seats)
+        ended = self._thread is not None and not self._thread.is_alive() and not self._stop.is_set()
+        return ended or (bool(self._seats) and all(seat.not_before == math.inf for seat in self._seats))
 
     def _run(self) -> None:
         try:
@@ -104,16 +106,26 @@ class Supervisor:
         sweeper: Sweeper | None = None
         next_sweep = time.monotonic() + FIRST_SWEEP_S
         while not self._stop.wait(TICK_S):
-            if self._broker is not None:
-                self._broker.keep()
-            for seat in self._seats:
-                self._keep(seat)
+            self._keep_all()
             if time.monotonic() >= next_sweep:
                 sweeper = sweeper or self._make_sweeper()
                 sweeper.sweep()
                 next_sweep = time.monotonic() + SWEEP_S * random.uniform(0.8, 1.2)  # noqa: S311  spreads the sweepers
         if sweeper is not None:
             sweeper.close()
+
+    def _keep_all(self) -> None:
+        """Start again what has ended; where the system refuses that, try again at the next look."""
+        try:
+            if self._broker is not None:
+                self._broker.keep()
+            for seat in self._seats:
+                self._keep(seat)
+        except (BrokerError, OSError) as error:
+            if str(error) != self._last_trouble:
+                log.warning("supervision: %s", error)
+                self.notify(f"Something is in the way of the workers: {error}")
+            self._last_trouble = str(error)
 
     def _make_sweeper(self) -> Sweeper:
         from worker.sweeper import Sweeper  # SQLAlchemy and Celery: half a second that a short command does not need

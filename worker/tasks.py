@@ -5,7 +5,6 @@ The parent process imports nothing heavy; everything that loads a model is impor
 
 from __future__ import annotations
 
-import importlib
 import logging
 import mmap
 import os
@@ -18,10 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 from celery.signals import setup_logging, worker_process_init, worker_ready, worker_shutting_down
 
+from models.children import die_with_parent
 from worker.app import DRAIN
 from worker.devices import CPU, Device, DeviceError
+from worker.dispatch import BROKER_ERRORS
 from worker.main import app, settings
-from worker.processes import MISCONFIGURED, die_with_parent
+from worker.processes import MISCONFIGURED
 
 if TYPE_CHECKING:
     from worker.station import Station
@@ -119,22 +120,43 @@ def _child_begins(**_: Any) -> None:
 
 def _get_ready() -> None:
     """Import what is heavy while the parent still connects to the broker; free what a dead predecessor held."""
+    from store.errors import SchemaMismatch, StoreError
+
+    if device().kind == "cpu" and settings.engine in ("auto", "openvino"):
+        threading.Thread(target=_import_engine, daemon=True).start()
     try:
-        if device().kind == "cpu" and settings.engine in ("auto", "openvino"):
-            threading.Thread(target=importlib.import_module, args=("openvino",), daemon=True).start()
         with _at_work:
+            station().check()
             freed = station().take_device()
         if freed:
-            drain.apply_async(retry=False)
+            _ring()
+    except SchemaMismatch as error:
+        _break(error)
+    except StoreError as error:
+        log.warning("the database is away: %s", error)  # the sweeper rings when there is work
     except Exception as error:  # outside of any task: nobody else would hear of it
         log.exception("no start")
         _break(error)
 
 
+def _import_engine() -> None:
+    from models.engines.openvino import import_openvino
+
+    import_openvino()
+
+
+def _ring() -> None:
+    """Ring our own doorbell, as well as it goes: without a broker the sweeper does it later."""
+    try:
+        drain.apply_async(retry=False)
+    except BROKER_ERRORS as error:
+        log.info("not rung: %s", error)
+
+
 @worker_ready.connect
 def _ready(**_: Any) -> None:
     log.warning("the worker on %s is ready", device().title)
-    drain.apply_async(retry=False)  # there may be work already, and nobody who rings
+    _ring()  # there may be work already, and nobody else who rings
 
 
 @worker_shutting_down.connect

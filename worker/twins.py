@@ -13,7 +13,7 @@ class Twin:
 
     idx: int
     file_key: bytes | None
-    owner: int  # the shard it belongs to
+    owner: str  # the token of its lease
 
     def answer(self, result: NewResult) -> NewResult:
         """The leader's result as this item's row."""

@@ -83,7 +83,11 @@ class Loader:
 
     def load(self, model_id: int) -> Loaded:
         """Load a model, converting it first where that was not done yet. Raises ModelError, DeviceError."""
-        version = self._find(find_model(self._database, model_id))
+        try:
+            row = find_model(self._database, model_id)
+        except LookupError as error:
+            raise UnknownModel(str(model_id)) from error
+        version = self._find(row)
         kind = self._settings.engine
         if kind == "openvino" or (kind == "auto" and self._device.kind == "cpu"):
             self._convert(version)

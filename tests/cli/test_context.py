@@ -22,3 +22,10 @@ def test_a_home_below_a_file_is_not_allowed(tmp_path: Path) -> None:
     with pytest.raises(CommandError, match="PIXMILL_HOME") as caught:
         make_home(Settings(home=tmp_path / "file" / "home"))
     assert caught.value.code is Exit.NOT_ALLOWED
+
+
+def test_many_commands_may_start_at_once(tmp_path: Path) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: make_home(Settings(home=tmp_path / "home")), range(100)))

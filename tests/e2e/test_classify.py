@@ -5,9 +5,11 @@ import json
 import os
 import signal
 import sqlite3
+import subprocess
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from tests.hostile import write_hostile
 from tests.running import Home, eventually, fake_model, running, write_images
@@ -190,3 +192,61 @@ def test_detached_jobs_wait_for_whoever_follows(fake_home: Home, tmp_path: Path)
     assert fake_home.json("jobs", "show", 1, "--json")[0]["state"] == "done"
     fake_home.run("jobs", "rm", 1)
     assert fake_home.json("jobs", "list", "--json") == []
+
+
+def test_the_answers_of_a_removed_job_are_never_given_to_other_images(fake_home: Home, tmp_path: Path) -> None:
+    write_images(tmp_path / "one", 30)
+    write_images(tmp_path / "two", 30, start=500)
+    first = fake_home.json("classify", tmp_path / "one", "--json")
+    fake_home.run("jobs", "rm", first[0]["job_id"])
+    fake_home.run("classify", tmp_path / "two")
+    again = fake_home.json("classify", tmp_path / "one", "--json")
+    assert [(row["label"], row["content_hash"]) for row in again] == [(r["label"], r["content_hash"]) for r in first]
+
+
+def test_a_relative_database_is_one_file_for_command_and_worker(fake_home: Home, tmp_path: Path) -> None:
+    fake_home.environment["PIXMILL_DATABASE_URL"] = "sqlite:///rel.db"
+    write_images(tmp_path / "photos", 6)
+    assert len(fake_home.json("classify", tmp_path / "photos", "--json", cwd=tmp_path)) == 6
+    assert (tmp_path / "rel.db").exists()
+    assert not list(fake_home.path.glob("run/*.db"))
+
+
+def test_images_of_one_name_size_and_time_are_all_filed(fake_home: Home, tmp_path: Path) -> None:
+    for n, name in enumerate("xyz"):
+        folder = tmp_path / "photos" / name
+        folder.mkdir(parents=True)
+        Image.new("RGB", (4, 4), (n, n, n)).save(folder / "img.bmp")
+        os.utime(folder / "img.bmp", (1_000_000, 1_000_000))
+    fake_home.run("classify", tmp_path / "photos")
+    fake_home.run("sort", 1, tmp_path / "out")
+    (told,) = fake_home.json("sort", 1, tmp_path / "out", "--json")
+    assert told["left_out"] == {"there already": 3}
+    contents = {path.read_bytes() for path in (tmp_path / "out").rglob("*.bmp")}
+    assert contents == {path.read_bytes() for path in (tmp_path / "photos").rglob("*.bmp")}
+
+
+def test_a_reader_that_has_enough_ends_the_command_in_peace(fake_home: Home, tmp_path: Path) -> None:
+    write_images(tmp_path / "photos", 3000)
+    fake_home.run("classify", tmp_path / "photos")
+    for form in ("--json", "--format=csv"):
+        command = fake_home.command("results", 1, form)
+        reader = subprocess.Popen(
+            command, env=fake_home.env(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        assert reader.stdout
+        assert reader.stderr
+        reader.stdout.readline()
+        reader.stdout.close()
+        assert (reader.wait(30), reader.stderr.read()) == (0, "")
+        reader.stderr.close()
+
+
+@pytest.mark.parametrize("move", ["pause", "cancel"])
+def test_moves_print_the_job_as_json(fake_home: Home, tmp_path: Path, move: str) -> None:
+    write_images(tmp_path / "photos", 5)
+    (submitted,) = fake_home.json("classify", tmp_path / "photos", "--detach", "--json")
+    (moved,) = fake_home.json("jobs", move, submitted["id"], "--json")
+    assert moved["state"] == {"pause": "paused", "cancel": "cancelled"}[move]
+    (ended,) = fake_home.json("jobs", "follow", submitted["id"], "--json", code=7)
+    assert ended["pending"] == 5

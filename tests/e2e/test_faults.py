@@ -68,7 +68,7 @@ def test_killing_the_command_leaves_nothing_running_and_follow_finishes_the_job(
     assert classified(fake_home) == IMAGES
 
 
-def test_two_devices_share_a_job_and_one_takes_over_when_the_other_is_lost(fake_home: Home, photos: Path) -> None:
+def test_two_devices_share_a_job_and_a_killed_worker_comes_back(fake_home: Home, photos: Path) -> None:
     fake_home.run("db", "upgrade")
     with running(fake_home, "worker", "--devices", "GPU-aaaa0000-1,GPU-bbbb0000-2") as supervisor:
         eventually(lambda: len(worker_parents(fake_home)) == 2)
@@ -77,9 +77,7 @@ def test_two_devices_share_a_job_and_one_takes_over_when_the_other_is_lost(fake_
         first = worker_parents(fake_home)[0]
         visible = {p.environ()["CUDA_VISIBLE_DEVICES"] for p in worker_parents(fake_home)}
         assert visible == {"GPU-aaaa0000-1", "GPU-bbbb0000-2"}
-        first.suspend()  # a lost worker: it holds its lease and its device, and does nothing
-        eventually(lambda: classified(fake_home) > IMAGES // 2, 60)
-        first.kill()
+        first.kill()  # its child dies with it; the supervisor starts another one on the same device
         eventually(lambda: fake_home.sql("SELECT state FROM v_job_totals") == [{"state": "done"}], 60)
         supervisor.send_signal(signal.SIGTERM)
         supervisor.communicate(timeout=60)
@@ -147,3 +145,26 @@ def test_the_same_job_on_postgresql_with_a_killed_child(home: Home, photos: Path
     assert process.returncode == 0, err
     assert len(set(out.splitlines())) == IMAGES
     assert home.sql("SELECT COUNT(*) AS n, COUNT(DISTINCT idx) AS d FROM results") == [{"n": IMAGES, "d": IMAGES}]
+
+
+def test_a_lost_machine_is_survived_by_another_worker(fake_home: Home, photos: Path) -> None:
+    """One supervisor with its worker vanishes in the middle of a shard; the other's worker takes the shard over."""
+    fake_home.environment["PIXMILL_LEASE_S"] = "3"
+    fake_home.run("db", "upgrade")
+    with (
+        running(fake_home, "worker", "--devices", "GPU-eeee0000-1"),
+        running(fake_home, "worker", "--devices", "GPU-ffff0000-2") as lost,
+    ):
+        eventually(lambda: len(worker_parents(fake_home)) == 2)
+        fake_home.run("classify", photos, "--no-reuse", "--detach")
+        held = "SELECT COUNT(*) AS n FROM shards WHERE state = 'leased' AND worker_id LIKE '%gpu-ffff0000'"
+        eventually(lambda: fake_home.sql(held) == [{"n": 1}])
+        doomed = [one for one in worker_parents(fake_home) if one.environ()["PIXMILL_DEVICE"] == "GPU-ffff0000-2"]
+        lost.kill()
+        eventually(lambda: not any(one.is_running() for one in doomed), 10, "the end of the lost worker")
+        eventually(lambda: fake_home.sql("SELECT state FROM v_job_totals") == [{"state": "done"}], 60)
+    taken_over = """SELECT COUNT(*) AS n FROM attempts a JOIN attempts b ON b.shard_id = a.shard_id AND b.n > a.n
+        WHERE a.outcome = 'lost' AND a.worker_id LIKE '%gpu-ffff0000' AND b.outcome = 'done'
+        AND b.worker_id LIKE '%gpu-eeee0000'"""
+    assert fake_home.sql(taken_over)[0]["n"] >= 1
+    assert fake_home.sql("SELECT COUNT(*) AS n, COUNT(DISTINCT idx) AS d FROM results") == [{"n": IMAGES, "d": IMAGES}]

@@ -1,6 +1,8 @@
 """Accepting a job, and moving it as a person asks."""
 
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -166,3 +168,67 @@ def test_a_full_disk_is_told_and_leaves_nothing_half_written(tmp_path: Path) -> 
         write.accept(database, NewJob(None), (NewItem(b"%d.jpg" % n * 20) for n in range(5000)))
     assert counts(database) == (0, 0, 0)
     database.close()
+
+
+def test_retrying_while_a_worker_still_holds_a_shard_fences_it_off_and_adds_up(
+    database: Database, accept_job: AcceptJob
+) -> None:
+    job_id = accept_job(10)
+    held = claim(database, Claimer("w"))
+    assert held
+    bad = [NewResult(n, "failed", error_code="missing", error="why", reused=n > 0) for n in range(2)]
+    commit_slice(database, held, bad, last=False)
+    write.fail(database, job_id, "the model is gone")
+    assert write.retry(database, job_id) == 10
+    with pytest.raises(LeaseLost):
+        commit_slice(database, held, ok_results(held)[2:], last=True)
+    heir = claim(database, Claimer("v"))
+    assert heir
+    commit_slice(database, heir, ok_results(heir), last=True)
+    sweep(database)
+    row = job(database, job_id)
+    assert (row.state, row.classified, row.failed, row.reused, row.pending) == (JobState.DONE, 10, 0, 0, 0)
+
+
+def test_a_shard_given_back_to_a_job_that_is_being_cancelled_does_not_hold_it_up(
+    database: Database, accept_job: AcceptJob
+) -> None:
+    job_id = accept_job(3)
+    with database.write() as connection:  # as a crash between two steps might leave it
+        connection.execute(jobs.update().values(state="cancelling"))
+    write.cancel(database, job_id)
+    assert job(database, job_id).state is JobState.CANCELLED
+
+
+def test_cancels_racing_with_claims_and_releases_leave_no_job_behind(database: Database, accept_job: AcceptJob) -> None:
+    ids = [accept_job(200) for _ in range(12)]
+    stop = threading.Event()
+
+    def work(n: int) -> None:
+        while not stop.is_set():
+            if lease := claim(database, Claimer(f"w{n}")):
+                release(database, lease)
+
+    with ThreadPoolExecutor(4) as pool:
+        workers = [pool.submit(work, n) for n in range(3)]
+        for job_id in ids:
+            write.cancel(database, job_id)
+            sweep(database)
+        stop.set()
+        for worker in workers:
+            worker.result()
+    sweep(database)
+    assert {job(database, job_id).state for job_id in ids} == {JobState.CANCELLED}
+
+
+def test_a_slow_source_gives_signs_of_life(database: Database, model_id: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(write, "CHUNK_S", 0.0)
+    seen = []
+
+    def slow() -> Iterator[NewItem]:
+        for n in range(4):
+            seen.append(counts(database)[1])
+            yield NewItem(b"%d.jpg" % n)
+
+    write.accept(database, NewJob(model_id), slow())
+    assert seen == [0, 1, 2, 3]

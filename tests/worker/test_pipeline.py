@@ -42,7 +42,7 @@ def run(
     preparer = Preparer(Reader(), SMALL, max_pixels=10**6, recall=recall, twins=twins)
     pipeline = Pipeline(engine, preparer, Answers(LABELS, 2), threads=threads)
     items = wanted(folder)
-    chunks = (Chunk(n % 3, items[start : start + 5]) for n, start in enumerate(range(0, len(items), 5)))
+    chunks = (Chunk(str(n % 3), items[start : start + 5]) for n, start in enumerate(range(0, len(items), 5)))
     rows: list[Row] = []
     pipeline.run(chunks, rows.extend)
     assert len(rows) == len({row.idx for _, row in rows})
@@ -162,7 +162,7 @@ def test_an_error_of_the_sink_ends_the_run(tmp_path: Path) -> None:
         raise OSError("disk full")
 
     with pytest.raises(OSError, match="disk full"):
-        pipeline.run(iter([Chunk(1, wanted(tmp_path))]), full)
+        pipeline.run(iter([Chunk("1", wanted(tmp_path))]), full)
 
 
 def test_reading_ahead_is_bounded(tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ def test_reading_ahead_is_bounded(tmp_path: Path) -> None:
         nonlocal taken
         for n in range(10_000):
             taken += 1
-            yield Chunk(1, [Wanted(n, item.location, None)] * 4)
+            yield Chunk("1", [Wanted(n, item.location, None)] * 4)
 
     most = 0
 

@@ -33,3 +33,17 @@ def test_a_wrong_value_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIXMILL_ENGINE", "quantum")
     with pytest.raises(ValidationError, match="engine"):
         Settings()
+
+
+def test_a_relative_database_file_is_the_same_one_for_every_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert Settings(database_url="sqlite:///a.db").database == f"sqlite:///{tmp_path}/a.db"
+    assert Settings(database_url="sqlite:////b/c.db?x=1").database == "sqlite:////b/c.db?x=1"
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "sqlite:///"])
+def test_a_database_in_memory_is_refused(url: str) -> None:
+    with pytest.raises(ValidationError, match="cannot be shared"):
+        Settings(database_url=url)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,18 @@ import worker.heartbeat
 from models.engines.fake import FakeEngine
 from models.registry import Registry
 from store import jobs, schema
+from store.claims import Claimer, claim, give_up
 from store.database import Database
 from store.errors import DatabaseUnavailable
 from store.insights import job as read_job
 from store.results import stream
-from store.rows import JobRow
+from store.rows import JobRow, NewResult
 from store.states import JobState
 from store.sweep import sweep
 from tests.running import fake_model, write_images
 from worker.devices import CPU
 from worker.settings import Settings
+from worker.slices import Slices
 from worker.sources.opening import open_source
 from worker.station import Station
 from worker.submission import Choices, Scan, submit_classify
@@ -105,7 +108,7 @@ def test_a_worker_that_is_told_to_stop_gives_its_shard_back(
 def test_a_paused_job_is_put_down_and_another_goes_on(
     database: Database, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker.heartbeat, "BEAT_S", 0.05)
+    monkeypatch.setattr(worker.heartbeat, "BEATS", 1200)
     write_images(tmp_path / "long", 3000)
     write_images(tmp_path / "short", 5, start=9000)
     long_id = submit(database, settings, tmp_path / "long")
@@ -151,3 +154,68 @@ def test_warm_models_stay_within_their_budget_and_the_oldest_goes(settings: Sett
     assert warm.get(1) is first
     warm.get(2)
     assert loads == [1, 2, 3, 2]
+
+
+def test_a_model_that_this_machine_cannot_load_now_costs_no_image_its_name(
+    database: Database, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_images(tmp_path / "photos", 3)
+    job_id = submit(database, settings, tmp_path / "photos")
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("worker.warm.load_engine", full)
+    monkeypatch.setattr("worker.station.LOAD_RETRY_S", 0.0)
+    row = drained(database, Station(settings, CPU, lambda: False), job_id)
+    assert (row.state, row.failed, row.pending) == (JobState.FAILED, 0, 3)
+    assert "No space left" in str(row.error)
+
+
+class Freed:
+    """A station that has just freed a dead predecessor's shards."""
+
+    def check(self) -> None:
+        return
+
+    def take_device(self) -> bool:
+        return True
+
+
+def test_the_loss_of_the_broker_does_not_put_a_worker_down(
+    database: Database, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in settings.environment().items():
+        monkeypatch.setenv(name, value)
+    from worker import tasks
+
+    broken: list[Exception] = []
+    monkeypatch.setattr(tasks, "_break", broken.append)
+    monkeypatch.setattr(tasks, "station", Freed)
+    monkeypatch.setattr(tasks, "device", lambda: CPU)
+    tasks._get_ready()
+    assert broken == []
+
+
+def test_rows_of_an_earlier_lease_never_count_for_a_later_one(
+    database: Database, settings: Settings, tmp_path: Path
+) -> None:
+    write_images(tmp_path / "photos", 3)
+    submit(database, settings, tmp_path / "photos")
+    slices = Slices(database)
+    leases = []
+    for _ in range(2):
+        lease = claim(database, Claimer("w"))
+        assert lease
+        leases.append(lease)
+        slices.hold(lease)
+        slices.open(lease, 3)
+        if len(leases) == 1:
+            give_up(database, lease, "expired")
+            sweep(database)
+    row = NewResult(0, "ok", label="ant", score=1.0, topk="[]")
+    slices.forget({leases[0].token})
+    slices.add([(leases[0].token, row)])
+    slices.add([(leases[1].token, replace(row, idx=n)) for n in range(3)])
+    sweep(database)
+    assert read_job(database, leases[0].job_id).state is JobState.DONE
