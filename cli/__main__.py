@@ -44,9 +44,8 @@ def run(arguments: list[str]) -> int:
         code = app(arguments, prog_name="pixmill", standalone_mode=True)
     except SystemExit as end:
         code = end.code
-    except KeyboardInterrupt:
-        say("Interrupted.")
-        return Exit.INTERRUPTED
+        if isinstance(getattr(end.__context__, "__cause__", None), KeyboardInterrupt):
+            say("Interrupted.")  # before anything was accepted: a followed job says more
     except Exception as error:  # noqa: BLE001  the command line's top: one of the two doors
         return _explain(error)
     return int(code or 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -122,6 +123,7 @@ def _submit(chosen: Settings, database: Database, scan: Scan, version: ModelVers
     from cli.local import is_embedded
     from worker.submission import Choices, submit_classify
 
+    _say_open(database)
     choices = Choices(top_k=request.top_k, reuse=request.reuse, priority=request.priority)
     with _counting(scan.source) as each:
         job_id = submit_classify(database, scan, version, choices, each)
@@ -132,6 +134,16 @@ def _submit(chosen: Settings, database: Database, scan: Scan, version: ModelVers
         dispatcher.ring(job_id)
         dispatcher.close()
     return job_id
+
+
+def _say_open(database: Database) -> None:
+    """Workers take whatever is due: tell of jobs that were left open before."""
+    from store.insights import list_jobs
+    from store.states import CLAIMABLE
+
+    for row in list_jobs(database, states=tuple(CLAIMABLE), limit=3):
+        done = f"{row.classified + row.failed:,} of {row.found:,}"
+        say(f"Job {row.id} is still open ({done}) and goes on as well; `pixmill jobs pause {row.id}` puts it aside.")
 
 
 @contextmanager
@@ -151,7 +163,7 @@ def _say_detached(chosen: Settings, job_id: int, *, quiet: bool) -> None:
     emit_json({"id": job_id}) if quiet else out.print(job_id)
     say(f"Job {job_id} is accepted. Follow it with `pixmill jobs follow {job_id}`.")
     if is_embedded(chosen):
-        say("No worker runs until then; `pixmill worker` starts one that stays.")
+        say("A running `pixmill worker` takes it; without one, following it works on it.")
 
 
 def no_check() -> None:
@@ -169,6 +181,7 @@ def follow_to_end(
     try:
         row = follow(database, job_id, check)
     except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is being done: further presses must not get in its way
         _interrupted(database, job_id, pause=is_embedded(chosen))
         return Exit.INTERRUPTED
     if quiet:

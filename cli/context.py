@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
@@ -61,7 +62,7 @@ def open_database(chosen: Settings, *, create: bool = False) -> Iterator[Databas
         if create:
             database.prepare_folder()
             schema.ensure(database)
-        elif database.is_sqlite and not _exists(database):
+        elif not has_database(chosen):
             raise CommandError(f"There are no jobs yet: no database at {database.where}.", Exit.NOT_FOUND)
         else:
             schema.check(database)
@@ -70,10 +71,9 @@ def open_database(chosen: Settings, *, create: bool = False) -> Iterator[Databas
         database.close()
 
 
-def _exists(database: Database) -> bool:
-    from pathlib import Path
-
-    return Path(database.where).exists()
+def has_database(chosen: Settings) -> bool:
+    """Whether there is a database to ask; one on a server is taken to be there."""
+    return not chosen.database.startswith("sqlite") or Path(chosen.database.partition(":///")[2]).exists()
 
 
 def registry(chosen: Settings) -> Registry:

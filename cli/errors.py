@@ -39,6 +39,7 @@ TABLE: tuple[tuple[str, str, Exit], ...] = (
     ("models.errors", "ModelError", Exit.UNEXPECTED),
     ("store.errors", "UnknownJob", Exit.NOT_FOUND),
     ("store.errors", "IllegalMove", Exit.USAGE),
+    ("store.errors", "NothingToDo", Exit.USAGE),
     ("store.errors", "DatabaseUnavailable", Exit.UNREACHABLE),
     ("store.errors", "StoreError", Exit.UNEXPECTED),
     ("worker.broker", "BrokerError", Exit.UNREACHABLE),

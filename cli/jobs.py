@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.classify import follow_to_end, no_check
-from cli.context import open_database, settings
+from cli.context import has_database, open_database, settings
 from cli.output import emit_json, emit_table, say
 
 if TYPE_CHECKING:
@@ -31,7 +31,11 @@ def list_(
     from cli.summary import as_json
     from store.insights import list_jobs
 
-    with open_database(settings()) as database:
+    chosen = settings()
+    if not has_database(chosen):
+        say("No jobs yet.")
+        return
+    with open_database(chosen) as database:
         rows = list_jobs(database, limit=limit)
     if json:
         for row in rows:
@@ -128,11 +132,14 @@ def cancel(job: Job, json: Json = False) -> None:
 
 @app.command()
 def resume(job: Job, detach: Detach = False, json: Json = False) -> None:
-    """Let a paused job go on, and follow it."""
+    """Let a paused job go on, or one whose workers are gone, and follow it."""
     from store import jobs as moves
+    from store.insights import job as read_job
+    from store.states import CLAIMABLE
 
     with open_database(settings()) as database:
-        moves.resume(database, job)
+        if read_job(database, job).state not in CLAIMABLE:
+            moves.resume(database, job)
         say(f"Job {job} goes on.")
         _tell(database, job, json=json) if detach else _follow(database, job, json=json)
 

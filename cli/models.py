@@ -75,14 +75,14 @@ def show(model: Reference, json: Json = False) -> None:
         emit_json({**as_json(version), "labels": version.labels})
         return
     emit_table(("", ""), ((name, str(value)) for name, value in as_json(version).items()))
-    shown = ", ".join(version.labels[:12])
-    out.print(f"labels: {shown}{', …' if len(version.labels) > 12 else ''}", markup=False)
+    shown = " · ".join(version.labels[:12])
+    say(f"labels: {shown}{' · …' if len(version.labels) > 12 else ''}", to=out)
 
 
 @app.command("import")
 def import_(
     file: Annotated[Path, typer.Argument(help="A .keras file, or a .zip that `models export` wrote.")],
-    name: Annotated[str | None, typer.Option(help="Its name here; the file's name by default.")] = None,
+    name: Annotated[str | None, typer.Option(help="Its name here; the file's name, cleaned, by default.")] = None,
     labels: Annotated[Path | None, typer.Option(help="Class names: .txt, .json or .csv; or the word imagenet.")] = None,
     size: Annotated[str | None, typer.Option(help="Input size, 224 or 320x240; the model's own by default.")] = None,
     crop: Annotated[str | None, typer.Option(help="center, squash or pad.")] = None,

@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 # Where no terminal gives a width, lines may be long: a pipe or a log folds nothing.
-PIPE_WIDTH = 200
+PIPE_WIDTH = 500
 err = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else PIPE_WIDTH)
 out = Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
 
@@ -85,7 +85,12 @@ def _text(value: Any) -> str:
         return "–"
     if isinstance(value, float):
         return f"{value:.3f}"
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else visible(str(value))
+
+
+def visible(text: str) -> str:
+    """A text of others, safe for a terminal: control characters and line ends are shown, not obeyed."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def name_text(name: bytes) -> str:

@@ -39,6 +39,8 @@ def results(
         raise CommandError("Parquet goes to a file: add --out FILE.parquet.")
     if out is not None:
         writer_for(out)
+        if form not in ("table", out.suffix.lstrip(".").lower()):
+            raise CommandError(f"--format {form} and the file {out.name} disagree; the file's ending is enough.")
     chosen = Filter(
         label=label, status=status, error_code=error_code, min_score=min_score, max_score=max_score, wrong=wrong
     )

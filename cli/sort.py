@@ -19,6 +19,7 @@ from cli.output import describe, emit_json, say
 
 if TYPE_CHECKING:
     from store.results import ResultRow
+    from store.rows import JobRow
 
 NAME_BYTES = 200  # of a folder's name; file systems take 255
 
@@ -32,22 +33,34 @@ def sort(
     json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
 ) -> None:
     """File the images of a job into class folders; the originals stay where they are."""
+    from store.insights import job as read_job
     from store.results import Filter, stream
 
     if copy and link:
         raise CommandError("--copy and --link exclude each other.")
     sorted_into: Counter[str] = Counter()
     left_out: Counter[str] = Counter()
+    if dest.exists() and not dest.is_dir():
+        raise CommandError(f"{dest} is a file; name a folder to file into.")
     with open_database(settings()) as database:
+        _refuse_own_folder(read_job(database, job), dest)
         for row in stream(database, job, Filter(status="ok")):
             folder = folder_name(row.label or "") if (row.score or 0) >= min_score else "unsure"
             problem = place(row, dest / folder, link=link)
             (left_out if problem else sorted_into)[problem or folder] += 1
     if json:
         emit_json({"job_id": job, "dest": str(dest), "sorted": dict(sorted_into), "left_out": dict(left_out)})
-    say(f"{sorted_into.total():,} images filed under {dest}: {describe(sorted_into)}.")
+    kinds = f": {describe(sorted_into)}" if sorted_into else ""
+    say(f"{sorted_into.total():,} images filed under {dest}{kinds}.")
     if left_out:
         say(f"{left_out.total():,} left out: {describe(left_out)}.", "yellow")
+
+
+def _refuse_own_folder(row: JobRow, dest: Path) -> None:
+    """Copies among the originals would be classified again with them."""
+    root = Path(os.fsdecode(row.root))
+    if row.confined and dest.resolve().is_relative_to(root.resolve()):
+        raise CommandError(f"{dest} is inside {root}, the folder of the originals; file into another one.")
 
 
 def folder_name(label: str) -> str:

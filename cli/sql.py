@@ -24,6 +24,8 @@ def sql(
     from sqlalchemy import text
     from sqlalchemy.exc import DBAPIError
 
+    from store.database import sqlite_module
+
     if form not in ("table", "csv", "jsonl"):
         raise CommandError(f"--format: expected table, csv or jsonl, got {form!r}.")
     with open_database(settings()) as database:
@@ -36,8 +38,8 @@ def sql(
                     raise CommandError("Expected a query that returns rows; `pixmill sql` only reads.")
                 with to_pipe():
                     _print(list(answer.keys()), answer, "jsonl" if json else form)
-            except DBAPIError as error:  # some queries fail only when their rows are read
-                raise CommandError(f"The database refused: {str(error.orig).strip()}") from error
+            except (DBAPIError, sqlite_module().Warning) as error:  # some fail only when their rows are read
+                raise CommandError(f"The database refused: {str(getattr(error, 'orig', error)).strip()}") from error
             finally:
                 connection.invalidate()  # the setting must not outlive this query in the pool
 

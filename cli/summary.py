@@ -54,6 +54,7 @@ def as_json(row: JobRow) -> dict[str, object]:
 def summarize(database: Database, row: JobRow, to: Console = err) -> None:
     """Print the summary of a job; on stderr, unless it is what was asked for."""
     say(f"Job {row.id} {_state(row)}: {_totals(row)}", to=to)
+    say(f"{row.description[:1].upper()}{row.description[1:]} · model {row.model}", to=to)
     if row.error:
         say(row.error, "red", to=to)
     if row.ignored:
@@ -95,6 +96,10 @@ def _totals(row: JobRow) -> str:
 def _next(row: JobRow) -> str:
     if row.state is JobState.PAUSED:
         return f"`pixmill jobs resume {row.id}`"
+    if not row.state.is_final:
+        return f"`pixmill jobs follow {row.id}` shows it, and works on it where no worker does"
+    if row.state is JobState.FAILED:
+        return f"`pixmill jobs retry {row.id}` once the cause is gone"
     if row.failed and not row.classified:
         return f"`pixmill results {row.id} --status failed`"
     if row.failed:

@@ -12,6 +12,8 @@ from cli.context import make_home, open_database, settings
 from cli.errors import CommandError, Exit
 from cli.output import say
 
+ENGINES = ("auto", "openvino", "keras", "fake")
+
 
 def worker(
     devices: Annotated[
@@ -25,6 +27,8 @@ def worker(
     from worker.supervisor import Supervisor
 
     chosen = settings()
+    if engine not in (None, *ENGINES):
+        raise CommandError(f"--engine: expected {', '.join(ENGINES)}, got {engine!r}.")
     if engine is not None:
         chosen = Settings.model_validate({**chosen.model_dump(), "engine": engine})
     make_home(chosen)

@@ -125,6 +125,10 @@ def _check_kind(file: Path) -> None:
         instead = INSTEAD.get(file.suffix.lower(), "save the Keras model with `model.save('m.keras')`")
         raise InvalidModel(f"{file}: only .keras files can be imported; {instead}.")
     if not zipfile.is_zipfile(file):
+        with file.open("rb") as opened:
+            begins_well = opened.read(2) == b"PK"
+        if begins_well or not file.stat().st_size:
+            raise InvalidModel(f"{file}: the file is empty or ends early; copy or save it again.")
         raise InvalidModel(
             f"{file}: not a .keras file inside (no zip archive). An .h5 file that was renamed? Load it where it was "
             "made and "

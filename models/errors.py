@@ -28,8 +28,8 @@ class ImageError(ModelError):
 class UnknownModel(ModelError):
     """No model, version, alias or preset has this name."""
 
-    def __init__(self, reference: str, near: Sequence[str] = ()) -> None:
-        hint = f" Did you mean {' or '.join(near)}?" if near else " `pixmill models list` shows what there is."
+    def __init__(self, reference: str, near: Sequence[str] = (), look: str = "pixmill models list") -> None:
+        hint = f" Did you mean {' or '.join(near)}?" if near else f" `{look}` shows what there is."
         super().__init__(f"There is no model {reference!r}.{hint}")
         self.reference = reference
         self.near = tuple(near)

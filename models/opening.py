@@ -55,7 +55,10 @@ def prepare(request: Mapping[str, Any], progress: Progress) -> Mapping[str, Any]
     model = with_fixed_size(model, preprocessing)
     images = make_probe(preprocessing)
     raw = answers(model, images, preprocessing.scale)
-    output = overrides.output or find_output(model, raw)
+    found = find_output(model, raw)
+    output = overrides.output or found
+    if output != found:
+        notes.append(f"the model gives {found} by its looks, and is taken to give {output} as --output said")
 
     staged = folder / "version"
     staged.mkdir(exist_ok=True)

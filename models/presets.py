@@ -53,7 +53,9 @@ def find_preset(name: str) -> Preset:
     """The preset of that name. Raises UnknownModel with near names."""
     preset = PRESETS.get(name.strip().lower())
     if preset is None:
-        raise UnknownModel(name, get_close_matches(name.lower(), list(PRESETS), n=3, cutoff=0.5))
+        begun = [preset for preset in PRESETS if preset.startswith(name.lower())]
+        near = [*begun[:2], *get_close_matches(name.lower(), list(PRESETS), n=3, cutoff=0.5)]
+        raise UnknownModel(name, list(dict.fromkeys(near))[:3], "pixmill models presets")
     return preset
 
 

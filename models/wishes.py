@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, get_args
 
 from models.errors import InvalidModel
 from models.manifest import Crop, Interpolation, Output, Preprocessing, Scale
 
 NO_RESCALING = "no Rescaling layer found; use --scale 0-1 if the model was trained on pixels divided by 255"
+
+CHOICES: Mapping[str, tuple[str, ...]] = {
+    "crop": get_args(Crop),
+    "interpolation": get_args(Interpolation),
+    "scale": get_args(Scale),
+    "output": get_args(Output),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +46,11 @@ class Overrides:
         return cls(**{**facts, "size": tuple(size) if size else None})
 
     def check(self) -> None:
-        """Raises InvalidModel where a number makes no sense."""
+        """Raises InvalidModel where a word or a number makes no sense."""
+        for option, choices in CHOICES.items():
+            said = getattr(self, option)
+            if said is not None and said not in choices:
+                raise InvalidModel(f"--{option}: expected {', '.join(choices)}; got {said!r}.")
         if self.size is not None and not all(1 <= side <= 4096 for side in self.size):
             raise InvalidModel(
                 f"--size needs a width and height of 1 to 4096 pixels; got {self.size[0]}x{self.size[1]}."

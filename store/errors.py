@@ -3,12 +3,15 @@
 StoreError
 ├── UnknownJob            no job with this id
 ├── IllegalMove           the job's state does not allow it
+├── NothingToDo           a retry of a job in which nothing failed or is left
 ├── LeaseLost             the token no longer owns the shard: stop, discard, claim again
 ├── IncompleteShard       a shard was to be closed with items that have no result
 ├── SchemaMismatch        the database was made by another version of Pixmill
 └── DatabaseUnavailable   not reachable, locked, read-only or full
     └── DatabaseFull      no space left: work pauses and goes on later
 """
+
+from collections.abc import Sequence
 
 
 class StoreError(Exception):
@@ -29,6 +32,15 @@ class IllegalMove(StoreError):
     def __init__(self, job_id: int, state: str, asked: str) -> None:
         super().__init__(f"Job {job_id} is {state.replace('_', ' ')}: it cannot be {asked}.")
         self.job_id, self.state, self.asked = job_id, state, asked
+
+
+class NothingToDo(StoreError):
+    """There is nothing in the job to run again."""
+
+    def __init__(self, job_id: int, codes: Sequence[str] = ()) -> None:
+        what = f"failed as {' or '.join(codes)}" if codes else "failed or is left to do"
+        super().__init__(f"Nothing in job {job_id} {what}: there is nothing to run again.")
+        self.job_id = job_id
 
 
 class LeaseLost(StoreError):

@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Connection, ScalarSelect, delete, func, in
 
 from store.clock import db_now
 from store.database import Database
-from store.errors import IllegalMove, StoreError, UnknownJob
+from store.errors import IllegalMove, NothingToDo, StoreError, UnknownJob
 from store.paths import to_columns
 from store.removal import remove
 from store.rows import NewItem, NewJob
@@ -197,10 +197,11 @@ def close_cancelled(connection: Connection, job_id: int) -> None:
 def retry(database: Database, job_id: int, codes: Sequence[str] = ()) -> int:
     """Run again what failed (only those error `codes`, if given) and what was never run, in the same job.
 
-    Returns how many items will run. Raises UnknownJob, IllegalMove.
+    Returns how many items will run. Raises UnknownJob, IllegalMove, NothingToDo.
     """
     with database.write() as connection:
-        _move(connection, job_id, RETRYABLE, "retried", state=JobState.ACCEPTED, finished_at=None, error=None)
+        again = {"state": JobState.ACCEPTED, "started_at": None, "finished_at": None, "error": None}
+        _move(connection, job_id, RETRYABLE, "retried", **again)
         wrong = (results.c.job_id == job_id) & (results.c.status == "failed")
         if codes:
             wrong &= results.c.error_code.in_(codes)
@@ -208,6 +209,8 @@ def retry(database: Database, job_id: int, codes: Sequence[str] = ()) -> int:
         _reopen_shards(connection, job_id)
         done = select(func.count()).select_from(results).where(results.c.job_id == job_id)
         left = int(connection.scalar(select(jobs.c.n_items - done.scalar_subquery()).where(jobs.c.id == job_id)) or 0)
+        if left == 0:
+            raise NothingToDo(job_id, codes)  # and the transaction is as if it had never been
         record(connection, job_id, "retried", {"items": left, "codes": list(codes)})
         return left
 

@@ -72,7 +72,7 @@ def _one(name: str) -> Device:
     if name.isdecimal() and int(name) < len(gpus):
         return gpus[int(name)]
     there = ", ".join(f"{n} ({device.title}, {device.visible})" for n, device in enumerate(gpus)) or "no GPU at all"
-    raise DeviceError(f"There is no device {name!r} on this machine; it has {there}. `--devices cpu` runs on the CPU.")
+    raise DeviceError(f"There is no device {name!r} on this machine; it has {there}. The word cpu names its CPU.")
 
 
 def list_gpus() -> list[Device]:

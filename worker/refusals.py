@@ -18,7 +18,7 @@ _KINDS = {
     stat.S_IFBLK: "a disk",
 }
 _REASONS = {
-    errno.ENOENT: ("missing", "There is no file at this path, or no longer."),
+    errno.ENOENT: ("missing", "There is no file {path}, or no longer."),
     errno.ENOTDIR: ("missing", "There is no file at this path: a part of it is a file and no folder."),
     errno.ENAMETOOLONG: (
         "name_too_long",
@@ -66,7 +66,9 @@ def explain(error: OSError, path: bytes) -> ImageError:
         return not_a_file(_mode(path))
     code, text = _REASONS.get(number, ("io_error", "Reading failed: {reason} ({name})."))
     name = errno.errorcode.get(number, "unknown error")
-    return ImageError(code, text.format(length=len(path), user=os.geteuid(), reason=error.strerror, name=name))
+    return ImageError(
+        code, text.format(length=len(path), user=os.geteuid(), reason=error.strerror, name=name, path=printable(path))
+    )
 
 
 def _link_target(path: bytes) -> bytes | None:

@@ -57,15 +57,18 @@ def test_a_kill_in_the_middle_costs_no_row_and_doubles_none(
         assert fake_home.sql("SELECT COUNT(*) AS n FROM attempts WHERE outcome = 'lost'") != [{"n": 0}]
 
 
-def test_killing_the_command_leaves_nothing_running_and_follow_finishes_the_job(fake_home: Home, photos: Path) -> None:
+def test_killing_the_command_leaves_nothing_running_and_resume_finishes_the_job(fake_home: Home, photos: Path) -> None:
     fake_home.run("db", "upgrade")
     process = fake_home.start("classify", photos, "--no-reuse")
     eventually(lambda: classified(fake_home) > 0)
     process.kill()
     process.communicate()
     eventually(lambda: not fake_home.processes(), 10, "the end of broker and worker")
-    fake_home.run("jobs", "follow", 1)
-    assert classified(fake_home) == IMAGES
+    assert "jobs follow 1" in fake_home.run("jobs", "show", 1).stdout
+    assert "Job 1 is still open" in fake_home.run("classify", photos, "--detach").stderr
+    fake_home.run("jobs", "cancel", 2)
+    fake_home.run("jobs", "resume", 1)
+    assert fake_home.json("jobs", "show", 1, "--json")[0]["classified"] == IMAGES
 
 
 def test_two_devices_share_a_job_and_a_killed_worker_comes_back(fake_home: Home, photos: Path) -> None:

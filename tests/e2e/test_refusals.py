@@ -105,3 +105,30 @@ def test_a_worker_that_cannot_start_ends_the_command_instead_of_hanging(fake_hom
     done = fake_home.run("classify", tmp_path / "photos", code=1)
     assert "No worker can run here" in done.stderr
     assert "logs" in done.stderr
+
+
+def test_what_makes_no_sense_afterwards_is_refused_too(fake_home: Home, tmp_path: Path) -> None:
+    write_images(tmp_path / "photos", 3)
+    fake_home.run("classify", tmp_path / "photos")
+    (tmp_path / "file").touch()
+    cases: list[tuple[tuple[object, ...], int, str]] = [
+        (("jobs", "retry", 1), 2, "nothing to run again"),
+        (("jobs", "resume", 1), 2, "cannot be resumed"),
+        (("sort", 1, tmp_path / "photos" / "sorted"), 2, "inside"),
+        (("sort", 1, tmp_path / "file"), 2, "is a file"),
+        (("sql", "SELECT 1; SELECT 2"), 2, "one statement"),
+        (("sql", "SELECT 1 UNION ALL SELECT abs(-9223372036854775808)"), 2, "overflow"),
+        (("results", 1, "--format", "csv", "--out", tmp_path / "a.parquet"), 2, "disagree"),
+        (("classify", tmp_path / "photos", "--detach", "--out", tmp_path / "a.csv"), 2, "--detach"),
+        (("worker", "--engine", "foo"), 2, "--engine"),
+        (("models", "import", tmp_path / "file", "--crop", "foo"), 2, "--crop"),
+        (("models", "pull", "efficientnetv2_b0"), 4, "efficientnetv2_b0_imagenet_classifier"),
+    ]
+    for arguments, code, part in cases:
+        done = fake_home.run(*arguments, code=code)
+        assert part in done.stderr, (arguments, done.stderr)
+
+
+def test_a_home_without_jobs_has_an_empty_list(home: Home) -> None:
+    assert home.json("jobs", "list", "--json") == []
+    assert "No jobs yet" in home.run("jobs", "list").stderr

@@ -62,7 +62,7 @@ def test_a_file_of_which_nothing_was_frozen_is_read_as_it_is(folder: Path) -> No
 
 
 def test_a_missing_file_is_missing(folder: Path) -> None:
-    assert refusal(unknown(folder, "a.jpg")) == ("missing", "There is no file at this path, or no longer.")
+    assert refusal(unknown(folder, "a.jpg")) == ("missing", f"There is no file {folder}/a.jpg, or no longer.")
     write(folder, "file")
     assert refusal(unknown(folder, "file/a.jpg"))[0] == "missing"
     assert refusal(unknown(folder, "nul\0.jpg"))[0] == "missing"

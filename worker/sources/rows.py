@@ -11,6 +11,11 @@ from worker.sources.errors import BadManifest, MissingReader
 
 Row = dict[str, str]
 
+# What the column with the paths may be called, the best first.
+NAMES = ("file_name", "filename", "path", "file")
+# The columns by which a table is one of our own results: there `label` is a prediction, and `path` is whole.
+OWN_RESULTS = frozenset({"job_id", "idx", "path", "file_name", "status"})
+
 _LONGEST_LINE = 1 << 20  # bytes; a longer one is no line of a manifest but another kind of file
 _PARQUET_ROWS = 4096  # read at a time
 
@@ -18,7 +23,7 @@ _PARQUET_ROWS = 4096  # read at a time
 def read_csv(path: Path) -> Iterator[tuple[int, Row]]:
     """Each row with the number of the line that it ends on; empty fields are left out.
 
-    The separator is the first of comma, semicolon and tab with which the header has a `file_name`. Raises BadManifest.
+    The separator is the first of comma, semicolon and tab with which the header names the files. Raises BadManifest.
     """
     lines = _Lines(path)
     header_line = next(iter(lines), None)
@@ -34,7 +39,7 @@ def read_csv(path: Path) -> Iterator[tuple[int, Row]]:
             if len(fields) != len(header):
                 problem = f"expected {len(header)} fields as in the header, got {len(fields)}."
                 raise BadManifest(lines.name, problem, lines.number)
-            yield lines.number, {name: field for name, field in zip(header, fields, strict=True) if field}
+            yield lines.number, _understood({name: field for name, field in zip(header, fields, strict=True) if field})
     except csv.Error as error:
         raise BadManifest(lines.name, f"this is not CSV: {error}.", lines.number) from error
 
@@ -52,9 +57,9 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, Row]]:
         if not isinstance(value, dict):
             problem = f"expected one JSON object a line, got {type(value).__name__}."
             raise BadManifest(lines.name, problem, lines.number)
-        if "file_name" not in value:
+        if not any(name in value for name in NAMES):
             raise _no_file_name(lines.name, list(value), lines.number)
-        yield lines.number, _row(value)
+        yield lines.number, _understood(_row(value))
 
 
 def read_parquet(path: Path) -> Iterator[tuple[int, Row]]:
@@ -73,7 +78,7 @@ def read_parquet(path: Path) -> Iterator[tuple[int, Row]]:
             for batch in table.iter_batches(batch_size=_PARQUET_ROWS):
                 for value in batch.to_pylist():
                     number += 1
-                    yield number, _row(value)
+                    yield number, _understood(_row(value))
     except pyarrow.ArrowException as error:
         raise BadManifest(name, f"this is not a Parquet file that can be read: {error}") from error
 
@@ -108,7 +113,7 @@ class _Lines:
 def _header(line: str) -> tuple[str, list[str]]:
     """The separator and the column names."""
     headers = {separator: _split(line, separator) for separator in (",", ";", "\t")}
-    named = [separator for separator, names in headers.items() if "file_name" in names]
+    named = [separator for separator, names in headers.items() if _is_named(names)]
     separator = named[0] if named else max(headers, key=lambda candidate: len(headers[candidate]))
     return separator, headers[separator]
 
@@ -118,16 +123,35 @@ def _split(line: str, separator: str) -> list[str]:
 
 
 def _check_columns(manifest: str, names: Sequence[str]) -> None:
-    if "file_name" not in names:
+    if not _is_named(names):
         raise _no_file_name(manifest, names)
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise BadManifest(manifest, f"a column name stands twice: {', '.join(twice)}.")
 
 
+def _is_named(names: Iterable[str]) -> bool:
+    return not set(NAMES).isdisjoint(names)
+
+
+def _understood(row: Row) -> Row:
+    """A row with its path under `file_name` and nothing but a true label under `label`."""
+    if row.keys() >= OWN_RESULTS:
+        kept = {"file_name": row["path"], "label": row.get("true_label"), "id": row.get("id")}
+        return {name: value for name, value in kept.items() if value}
+    found = next((name for name in NAMES if name in row), None)
+    if found in (None, "file_name"):
+        return row
+    return {"file_name" if name == found else name: value for name, value in row.items()}
+
+
 def _no_file_name(manifest: str, names: Iterable[str], line: int | None = None) -> BadManifest:
     found = ", ".join(repr(name) for name in names) or "none"
-    return BadManifest(manifest, f"expected a column 'file_name', found {found}. Rename the one with the paths.", line)
+    return BadManifest(
+        manifest,
+        f"expected a column 'file_name' (or filename, path, file), found {found}. Rename the one with the paths.",
+        line,
+    )
 
 
 def _row(value: dict[str, Any]) -> Row:

@@ -79,7 +79,7 @@ def test_parquet_is_read_in_batches(folder: Path) -> None:
     ("name", "text", "line", "words"),
     [
         ("a.csv", "", None, "empty file"),
-        ("a.csv", "path,label\na.jpg,cat\n", None, "expected a column 'file_name', found 'path', 'label'"),
+        ("a.csv", "picture,label\na.jpg,cat\n", None, "path, file), found 'picture', 'label'"),
         ("a.csv", "file_name,label,label\na.jpg,1,2\n", None, "stands twice: label"),
         ("a.csv", "file_name,label\na.jpg,cat\nb.jpg\n", 3, "expected 2 fields as in the header, got 1"),
         ("a.csv", "file_name,label\na.jpg,cat,3\n", 2, "got 3"),
@@ -91,7 +91,7 @@ def test_parquet_is_read_in_batches(folder: Path) -> None:
         ("a.csv", b"file_name\n" + b"x" * 2_000_000, 2, "longer than"),
         ("a.jsonl", '{"file_name": "a.jpg"}\n{"file_name": \n', 2, "not JSON"),
         ("a.jsonl", '{"file_name": "a.jpg"}\n["a.jpg"]\n', 2, "expected one JSON object a line, got list"),
-        ("a.jsonl", '{"path": "a.jpg"}\n', 1, "expected a column 'file_name', found 'path'"),
+        ("a.jsonl", '{"picture": "a.jpg"}\n', 1, "path, file), found 'picture'"),
         ("a.jsonl", '{"file_name": "\\ud800.jpg"}\n', 1, "half a character"),
         ("a.jsonl", "[" * 100_000, 1, "not JSON"),
         ("a.parquet", b"no parquet", None, "not a Parquet file"),
@@ -140,3 +140,20 @@ def test_a_manifest_streams(folder: Path) -> None:
     finally:
         tracemalloc.stop()
     assert peak < 300_000  # bytes; the entries together take over a million
+
+
+@pytest.mark.parametrize("column", ["file_name", "filename", "path", "file"])
+def test_the_column_of_paths_may_have_several_names(folder: Path, column: str) -> None:
+    (folder / "a.csv").write_text(f"{column},label\nx.jpg,cat\n")
+    (entry,) = open_source([str(folder / "a.csv")])
+    assert (entry.path, entry.label, entry.extra) == (b"x.jpg", "cat", None)
+
+
+def test_our_own_results_are_a_manifest_whose_predictions_are_no_truth(folder: Path) -> None:
+    header = "job_id,idx,path,file_name,status,label,score,true_label,id"
+    (folder / "a.csv").write_text(
+        f"{header}\n1,0,/photos/x.jpg,x.jpg,ok,dog,0.9,cat,n7\n1,1,/photos/y.jpg,y.jpg,ok,dog,1,,\n"
+    )
+    first, second = open_source([str(folder / "a.csv")])
+    assert (first.path, first.label, first.external_id, first.extra) == (b"/photos/x.jpg", "cat", "n7", None)
+    assert (second.path, second.label) == (b"/photos/y.jpg", None)
