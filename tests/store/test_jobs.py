@@ -156,6 +156,13 @@ def test_a_removed_job_takes_all_its_rows_with_it(database: Database, accept_job
         remove(database, other)
 
 
+def test_the_number_of_a_removed_job_is_never_given_again(database: Database, accept_job: AcceptJob) -> None:
+    job_id = accept_job(1)
+    write.cancel(database, job_id)
+    remove(database, job_id)
+    assert accept_job(1) > job_id
+
+
 def test_a_full_disk_is_told_and_leaves_nothing_half_written(tmp_path: Path) -> None:
     database = Database(f"sqlite:///{tmp_path}/small.db")
     schema.ensure(database)

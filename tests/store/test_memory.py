@@ -5,6 +5,7 @@ from store.commits import commit_slice
 from store.database import Database
 from store.memory import recall
 from store.rows import NewResult
+from store.tables import results
 from tests.store.conftest import AcceptJob
 
 CONTENT, FILE = b"c" * 16, b"f" * 16
@@ -45,3 +46,12 @@ def test_more_keys_than_one_query_takes(database: Database, accept_job: AcceptJo
     answer(database, accept_job)
     keys = [n.to_bytes(16, "big") for n in range(1300)]
     assert set(recall(database, model_id, 1, [*keys, FILE])) == {FILE}
+
+
+def test_an_answer_whose_row_tells_of_another_content_is_not_given(
+    database: Database, accept_job: AcceptJob, model_id: int
+) -> None:
+    answer(database, accept_job)
+    with database.write() as connection:
+        connection.execute(results.update().values(content_hash=b"z" * 16))
+    assert CONTENT not in recall(database, model_id, 2, [CONTENT])

@@ -215,6 +215,7 @@ def test_rows_of_an_earlier_lease_never_count_for_a_later_one(
             sweep(database)
     row = NewResult(0, "ok", label="ant", score=1.0, topk="[]")
     slices.forget({leases[0].token})
+    assert slices.leases() == [leases[1]]
     slices.add([(leases[0].token, row)])
     slices.add([(leases[1].token, replace(row, idx=n)) for n in range(3)])
     sweep(database)
