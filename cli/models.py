@@ -39,6 +39,11 @@ def as_json(version: ModelVersion) -> dict[str, object]:
     }
 
 
+def _input(version: ModelVersion) -> str:
+    wanted = version.manifest.preprocessing
+    return f"{wanted.height}×{wanted.width}×{wanted.channels}"
+
+
 @app.command("list")
 def list_(json: Json = False) -> None:
     """List every version of every model."""
@@ -58,7 +63,7 @@ def list_(json: Json = False) -> None:
                 version.reference,
                 ", ".join(a for a, n in known.aliases(version.manifest.name).items() if n == version.manifest.version),
                 version.manifest.classes,
-                "×".join(str(side) for side in as_json(version)["input"]),  # type: ignore[attr-defined]
+                _input(version),
                 version.manifest.parameters,
                 str(version.manifest.lineage.get("kind", "")),
             )

@@ -2,6 +2,7 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 from sqlalchemy import func, select, update
@@ -10,7 +11,7 @@ from store import jobs as write
 from store.claims import Claimer, claim, give_up, release, release_dead, renew
 from store.commits import commit_slice
 from store.database import Database
-from store.errors import IncompleteShard, LeaseLost
+from store.errors import IncompleteShard, LeaseLost, StoreError
 from store.insights import items_left, job
 from store.rows import Lease
 from store.states import JobState
@@ -70,15 +71,17 @@ def test_a_paused_worker_cannot_commit_after_its_lease_was_taken(database: Datab
     assert release(database, zombie) is False
 
 
-def test_without_the_fence_the_paused_worker_would_have_written(database: Database, accept_job: AcceptJob) -> None:
-    """The negative control: with the token ignored, the same story ends in an alarm from the unique key."""
+def test_where_the_fence_is_forged_the_unique_key_raises_the_alarm(database: Database, accept_job: AcceptJob) -> None:
+    """The second line of defence: a zombie that writes under its heir's token doubles no row either."""
     accept_job(3)
     zombie = take(database, "zombie")
     expire(database, zombie)
     sweep(database)
     heir = take(database, "heir")
-    forged = Lease(zombie.shard_id, zombie.job_id, 0, 3, 1, heir.token, zombie.model_id, "zombie")
+    forged = replace(zombie, token=heir.token)
     commit_slice(database, forged, ok_results(forged)[:1], last=False)
+    with pytest.raises(StoreError, match="refused"):
+        commit_slice(database, heir, ok_results(heir), last=True)
     assert rows(database) == 1
 
 
