@@ -83,7 +83,7 @@ def build(name: str, folder: Path, seconds: float) -> dict[str, Any]:
     save_probe(folder / "probe.npz", probe, np.asarray(model(probe.astype(np.float32), training=False)))
 
     pictures = pictures_of(preprocessing, 32).astype(np.float32)
-    script = rate(lambda batch: model.predict(batch, batch_size=32, verbose=0), pictures, 1, seconds)  # type: ignore[arg-type]
+    script = rate(lambda batch: model.predict(batch, batch_size=32, verbose=0), pictures, 1, seconds)  # type: ignore[arg-type]  # untyped Keras
     started = time.perf_counter()
     engine = KerasEngine(read_version(folder))
     return {"keras predict()": script, **measure(engine, preprocessing, seconds, time.perf_counter() - started)}

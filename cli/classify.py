@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 class Request:
     """What `classify` was asked for."""
 
-    paths: list[str]
     model: str | None
     top_k: int
     reuse: bool
@@ -74,7 +73,7 @@ def classify(
         labels=given,
         cache_dir=chosen.cache_folder / "archives",
     )
-    request = Request(paths, model, top_k, reuse, priority, detach, json, device)
+    request = Request(model, top_k, reuse, priority, detach, json, device)
     job_id, code = run(chosen, source, request)
     if detach:
         return

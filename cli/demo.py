@@ -74,9 +74,7 @@ def _classify(chosen: Settings, test: Path, version: ModelVersion) -> int:
     from worker.sources.opening import open_source
 
     source = open_source([str(test)], labels="folder")
-    request = Request(
-        [str(test)], version.reference, 3, reuse=False, priority=5, detach=False, quiet=True, device="cpu"
-    )
+    request = Request(version.reference, 3, reuse=False, priority=5, detach=False, quiet=True, device="cpu")
     return run(chosen, source, request)[0]
 
 

@@ -4,7 +4,7 @@ import uuid
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, case, func, insert, literal, select, true, update
+from sqlalchemy import ColumnElement, Connection, Select, and_, case, func, insert, literal, select, update
 
 from store.clock import db_now
 from store.database import Database
@@ -27,7 +27,7 @@ class Claimer:
     lease_s: float = LEASE_S
 
 
-def claim(database: Database, claimer: Claimer, *, only_job: int | None = None) -> Lease | None:
+def claim(database: Database, claimer: Claimer) -> Lease | None:
     """Take the next shard that is due, or None.
 
     The order: priority, raised by waiting; then the job that was served least, where a model that is not warm counts as
@@ -35,7 +35,7 @@ def claim(database: Database, claimer: Claimer, *, only_job: int | None = None) 
     """
     while True:
         with database.write() as connection:
-            job_id = connection.scalar(_next_job(claimer, only_job))
+            job_id = connection.scalar(_next_job(claimer))
             if job_id is None:
                 return None
             # The job's row is locked before any shard's, here and everywhere: no two transactions wait in a circle.
@@ -50,8 +50,8 @@ def lock_job(connection: Connection, job_id: int) -> str | None:
     return state
 
 
-def _next_job(claimer: Claimer, only_job: int | None) -> Select[int]:
-    open_jobs = and_(jobs.c.state.in_(CLAIMABLE), true() if only_job is None else jobs.c.id == only_job)
+def _next_job(claimer: Claimer) -> Select[int]:
+    open_jobs = jobs.c.state.in_(CLAIMABLE)
     waited = db_now() - func.coalesce(jobs.c.claimed_at, jobs.c.created_at)
     level = func.floor(jobs.c.priority - waited / AGEING_S)
     cold = case((jobs.c.model_id.in_(list(claimer.warm)), 0), else_=COLD_MODEL_ITEMS)

@@ -11,9 +11,7 @@ from store.errors import UnknownJob
 from store.paths import from_columns
 from store.rows import ItemRow, JobRow, Lease
 from store.states import UNFINISHED, JobState
-from store.tables import items, jobs, models, results, shards, workers
-
-SAMPLE = 3  # failures shown per reason
+from store.tables import items, jobs, models, results, shards
 
 
 def job(database: Database, job_id: int) -> JobRow:
@@ -143,10 +141,3 @@ def agreement(database: Database, job_id: int) -> tuple[int, int]:
     with database.read() as connection:
         row = connection.execute(query).one()
         return int(row[0]), int(row[1])
-
-
-def list_workers(database: Database) -> list[dict[str, Any]]:
-    """Every worker that ever registered, the most recently seen first."""
-    with database.read() as connection:
-        query = select(workers).order_by(workers.c.seen_at.desc())
-        return [dict(row._mapping) for row in connection.execute(query)]

@@ -7,6 +7,8 @@
 | EngineOutOfMemory                                 | the batch is halved; a single image becomes `out_of_memory`   |
 | another EngineError                               | the batch is halved; a single image becomes `model_error`     |
 | ModelRefused, InvalidModel, UnknownModel          | the job fails, with the reason                                |
+| OSError, MemoryError while a model is loaded      | tried again; after three times in a row the job fails         |
+| DeviceError                                       | the worker ends, and stays down; another takes the shard      |
 | LeaseLost                                         | this attempt's work is thrown away; another has the shard     |
 | DatabaseUnavailable, DatabaseFull                 | the shard is tried again when the database is back            |
 | anything else                                     | the shard is tried again; after five attempts it is halved    |
@@ -14,7 +16,7 @@
 
 from dataclasses import dataclass
 
-from models.errors import EngineError, EngineOutOfMemory, ImageError, ModelError
+from models.errors import EngineError, EngineOutOfMemory, ImageError
 from store.rows import NewResult
 
 
@@ -49,7 +51,6 @@ ITEM_CODES = (
 )
 
 DECODING_ERRORS = (ImageError, MemoryError)  # what preparing one image may raise
-FATAL_TO_THE_JOB = (ModelError,)
 
 
 def of_decoding(idx: int, error: Exception, content_hash: bytes | None = None) -> NewResult:

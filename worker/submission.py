@@ -15,8 +15,6 @@ from store.jobs import accept
 from store.rows import NewItem, NewJob
 from worker.sources.entry import Source
 
-MAX_TOP_K = 20  # what the compiled graphs carry
-
 
 @dataclass(frozen=True, slots=True)
 class Choices:

@@ -23,7 +23,7 @@ def accept_job(database: Database, model_id: int) -> AcceptJob:
 
     def accept(count: int = 3, **job: object) -> int:
         found = (NewItem(f"{n:05}.jpg".encode(), size=n, mtime_ns=n) for n in range(count))
-        return jobs.accept(database, NewJob(**{"model_id": model_id, "root": b"/photos", **job}), found)  # type: ignore[arg-type]
+        return jobs.accept(database, NewJob(**{"model_id": model_id, "root": b"/photos", **job}), found)  # type: ignore[arg-type]  # by name
 
     return accept
 

@@ -21,7 +21,7 @@ from tests.store.conftest import AcceptJob, ok_results
 
 
 def take(database: Database, worker: str = "w", **options: object) -> Lease:
-    lease = claim(database, Claimer(worker, **options))  # type: ignore[arg-type]
+    lease = claim(database, Claimer(worker, **options))  # type: ignore[arg-type]  # by name
     assert lease is not None
     return lease
 

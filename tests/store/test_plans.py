@@ -49,7 +49,7 @@ def plans(database: Database, action: object) -> str:
     with database.read() as connection:
         for statement, parameters in seen:
             if statement.lstrip().upper().startswith(("SELECT", "UPDATE")):
-                answer = connection.exec_driver_sql("EXPLAIN " + statement, parameters)  # type: ignore[arg-type]
+                answer = connection.exec_driver_sql("EXPLAIN " + statement, parameters)  # type: ignore[arg-type]  # as they came
                 lines += [row[0] for row in answer]
     return "\n".join(lines)
 
