@@ -6,6 +6,8 @@ ModelError
 ├── InvalidModel          a model file or its labels cannot be accepted, with the reason
 ├── ModelRefused          the probe's answers differ from the stored ones
 ├── HubUnreachable        pretrained weights could not be fetched
+├── InvalidRecipe         a training's recipe, or its data, cannot be
+├── LeakedImages          the same picture is trained on and validated on
 └── EngineError           a batch failed in the engine
     └── EngineOutOfMemory the batch was too large for the device
 """
@@ -45,6 +47,14 @@ class ModelRefused(ModelError):
 
 class HubUnreachable(ModelError):
     """Pretrained weights could not be fetched from their hub."""
+
+
+class InvalidRecipe(ModelError):
+    """A training cannot be as it was asked for: its recipe, its data or its base do not fit."""
+
+
+class LeakedImages(ModelError):
+    """The same picture is in the part that is trained on and in one that is validated or tested on."""
 
 
 class EngineError(ModelError):
