@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 import shutil
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import get_args
 
 from models.errors import InvalidModel
-from models.files import facts_of
+from models.files import facts_of, plain_files
 from models.labels import load_labels
 from models.manifest import Crop, Interpolation, Manifest, ModelVersion, Output, Scale
 
-KEPT = ("manifest.json", "model.keras", "labels.json", "probe.npz", "card.md")
-REQUIRED = frozenset(KEPT) - {"card.md"}
+CARD, REPORT = "card.md", "report"  # for people; they may be rewritten, so no manifest vouches for them
+KEPT = ("manifest.json", "model.keras", "labels.json", "probe.npz", CARD)
+REQUIRED = frozenset(KEPT) - {CARD}
 MAX_BYTES = 16 * 2**30  # unpacked; the largest Keras application has 1.4 GiB
 MAX_EXPANSION = 100  # a file's size over its size in the zip; labels.json reaches four
 
@@ -23,20 +24,23 @@ MAX_EXPANSION = 100  # a file's size over its size in the zip; labels.json reach
 def export_bundle(version: ModelVersion, destination: Path) -> Path:
     """Write a version as a .zip, or as a folder where the name does not end in .zip; overwrites nothing.
 
-    The compiled form is left out: it is made anew, for the machine that imports.
+    The card and the report go along. The compiled form is left out: it is made anew, for the machine that imports.
     """
     files = [version.path / name for name in KEPT if (version.path / name).is_file()]
+    if (version.path / REPORT).is_dir():
+        files += plain_files(version.path / REPORT)
+    members = {str(file.relative_to(version.path)): file for file in files}
     if destination.exists():
         raise InvalidModel(f"{destination} exists; choose another name, or remove it first.")
     # A name that says "part" until all of it is there.
     part = destination.with_name(f".{destination.name}.{os.getpid()}.part")
     try:
         if destination.suffix.lower() == ".zip":
-            _zip(files, part)
+            _zip(members, part)
         else:
-            part.mkdir()
-            for file in files:
-                shutil.copyfile(file, part / file.name)
+            for name, file in members.items():
+                (part / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(file, part / name)
         part.rename(destination)
     finally:
         shutil.rmtree(part, ignore_errors=True) if part.is_dir() else part.unlink(missing_ok=True)
@@ -46,7 +50,8 @@ def export_bundle(version: ModelVersion, destination: Path) -> Path:
 def unpack_bundle(bundle: Path, folder: Path) -> ModelVersion:
     """Unpack an exported version into a new folder.
 
-    Raises InvalidModel unless it holds exactly what its manifest says.
+    Its report stays where it is: pages that nothing vouches for are not to be shown as ours. Raises InvalidModel
+    unless the rest is exactly what its manifest says.
     """
     folder.mkdir()
     if bundle.is_dir():
@@ -67,10 +72,10 @@ def unpack_bundle(bundle: Path, folder: Path) -> ModelVersion:
     return ModelVersion(folder, manifest, load_labels(folder / "labels.json"))
 
 
-def _zip(files: Sequence[Path], target: Path) -> None:
+def _zip(members: Mapping[str, Path], target: Path) -> None:
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-        for file in files:
-            archive.write(file, file.name)
+        for name, file in members.items():
+            archive.write(file, name)
 
 
 def _copy_folder(bundle: Path, folder: Path) -> None:
@@ -83,8 +88,9 @@ def _copy_folder(bundle: Path, folder: Path) -> None:
 def _unzip(bundle: Path, folder: Path) -> None:
     try:
         with zipfile.ZipFile(bundle) as archive:
-            _check_members(bundle, archive)
-            for member in archive.infolist():
+            members = [member for member in archive.infolist() if PurePosixPath(member.filename).parts[:1] != (REPORT,)]
+            _check_members(bundle, members)
+            for member in members:
                 # Our own join of a checked name, and a reader that stops at the declared size: nothing is left to the
                 # archive.
                 with archive.open(member) as source, (folder / member.filename).open("xb") as target:
@@ -93,8 +99,7 @@ def _unzip(bundle: Path, folder: Path) -> None:
         raise InvalidModel(f"{bundle}: not a readable .zip ({error}); export and copy it again.") from error
 
 
-def _check_members(bundle: Path, archive: zipfile.ZipFile) -> None:
-    members = archive.infolist()
+def _check_members(bundle: Path, members: Sequence[zipfile.ZipInfo]) -> None:
     names = [member.filename for member in members]
     strange = next((name for name in names if name not in KEPT or PurePosixPath(name).name != name), None)
     if strange is not None or len(set(names)) != len(names):
@@ -126,7 +131,7 @@ def _check_choices(bundle: Path, manifest: Manifest) -> None:
 
 
 def _check_hashes(bundle: Path, folder: Path, manifest: Manifest) -> None:
-    present = {file.name for file in folder.iterdir()} - {"manifest.json"}
+    present = {file.name for file in folder.iterdir()} - {"manifest.json", CARD}
     if not present <= set(manifest.files):
         raise InvalidModel(f"{bundle}: its manifest names {sorted(manifest.files)}, it holds {sorted(present)}.")
     changed = sorted(name for name in present if facts_of(folder / name) != manifest.files[name])

@@ -12,7 +12,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -62,18 +62,23 @@ def convert(version: ModelVersion) -> ConversionReport:
 
     Raises InvalidModel where Keras cannot open the model, OpenVINO cannot express it, or the two do not agree.
     """
+    return install(version, lambda scratch: _graph(version, import_openvino(), scratch / "saved_model"))
+
+
+def install(version: ModelVersion, make: Callable[[Path], Any]) -> ConversionReport:
+    """Put the graph that `make` gives into the version's folder as `openvino/`, if it answers the probe as Keras did.
+
+    `make` is given a folder for what it needs on the way. Raises InvalidModel above the tolerance, and what `make`
+    raises; nothing is left behind then.
+    """
     started = time.monotonic()
     images, expected = load_probe(version.path / "probe.npz")
     openvino = import_openvino()
-    keras = importlib.import_module("keras")
-    if keras.backend.backend() != "tensorflow":
-        raise InvalidModel(f"conversion needs KERAS_BACKEND=tensorflow, got {keras.backend.backend()}")
     # Beside the version's own files, so that the finished folder is put in place by a rename.
     aside = version.path / f".openvino-{secrets.token_hex(4)}"
     try:
         (aside / "openvino").mkdir(parents=True)
-        graph = _graph(version, openvino, aside / "saved_model")
-        openvino.save_model(graph, aside / "openvino" / "model.xml", compress_to_fp16=False)
+        openvino.save_model(make(aside), aside / "openvino" / "model.xml", compress_to_fp16=False)
         drift = _parity(replace(version, path=aside), images, expected)
         report = ConversionReport(
             reference=version.reference,
@@ -92,6 +97,9 @@ def convert(version: ModelVersion) -> ConversionReport:
 
 def _graph(version: ModelVersion, openvino: Any, saved_model: Path) -> Any:
     """The serving graph in OpenVINO's form, its outputs named, its scores float32 whatever comes before them."""
+    backend = importlib.import_module("keras").backend.backend()
+    if backend != "tensorflow":
+        raise InvalidModel(f"conversion needs KERAS_BACKEND=tensorflow, got {backend}")
     serving = importlib.import_module("models.engines.serving")
     model = serving.serving_model(version, serving.load_keras(version))
     model.export(saved_model, format="tf_saved_model", verbose=False)
@@ -106,11 +114,11 @@ def _graph(version: ModelVersion, openvino: Any, saved_model: Path) -> Any:
     for output in graph.outputs:
         name = "indices" if output.get_element_type().is_integral() else "scores"
         output.get_tensor().set_names({name})
-    _keep_logits_float32(graph, openvino)
+    keep_logits_float32(graph, openvino)
     return graph
 
 
-def _keep_logits_float32(graph: Any, openvino: Any) -> None:
+def keep_logits_float32(graph: Any, openvino: Any) -> None:
     """Put a clamp that clamps nothing between the last dense layer and its softmax.
 
     In bfloat16 the CPU plugin leaves what follows the last matrix product in float32, but rounds that product itself:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from models.archive_check import check_archive
-from models.bundles import unpack_bundle
-from models.card import write_card
+from models.bundles import CARD, unpack_bundle
+from models.card import retitle_card, write_card
 from models.children import Child, Progress, bare_environment
 from models.errors import InvalidModel
 from models.files import facts_of, plain_files
@@ -76,6 +76,8 @@ def import_bundle(
         answer = _ask(request, folder, progress)
         lineage = {**version.manifest.lineage, "bundle": bundle.name, "exported_as": version.reference}
         draft = replace(version.manifest, name=chosen, lineage=lineage)
+        # The bundle's own card stays: it may tell of an evaluation.
+        retitle_card(folder / "version" / CARD, chosen)
         return _finish(folder / "version", draft, answer["notes"], registry, progress)
 
 
@@ -117,6 +119,7 @@ def register(arrival: Arrival, registry: Registry, progress: Progress | None) ->
         draft = Manifest.load(folder / "version" / "manifest.json")
         lineage = {**arrival.lineage, "overrides": dict(arrival.overrides.to_json())}
         draft = replace(draft, name=arrival.name, lineage=lineage)
+        (folder / "version" / CARD).unlink(missing_ok=True)  # the child has no say in it
         return _finish(folder / "version", draft, answer["notes"], registry, progress)
 
 
@@ -133,10 +136,11 @@ def _ask(request: Mapping[str, Any], folder: Path, progress: Progress | None) ->
 def _finish(
     staged: Path, draft: Manifest, notes: Sequence[str], registry: Registry, progress: Progress | None
 ) -> ModelVersion:
-    """Tell the notes, write the card, and add: the version appears complete or not at all."""
+    """Tell the notes, write the card where the version brings none, and add: it appears complete or not at all."""
     for note in notes:
         if progress is not None:
             progress(f"note: {note}")
     noted = replace(draft, lineage={**draft.lineage, "notes": list(notes)})
-    write_card(ModelVersion(staged, noted, load_labels(staged / "labels.json")))
+    if not (staged / CARD).is_file():
+        write_card(ModelVersion(staged, noted, load_labels(staged / "labels.json")))
     return registry.add(staged, noted)

@@ -1,4 +1,6 @@
-"""Opens a checked model file with Keras and finds out what is needed to serve it. Runs in the sandboxed child only.
+"""Opens a checked model file with Keras, finds out what is needed to serve it, and writes the version that serves it.
+
+A stranger's file is opened in the sandboxed child only; a model of our own training is written in the trainer.
 
 Here is where "a Keras file" becomes "a classifier of pictures": one picture in, one row of class scores out; anything
 else is refused in the words of what was found.
@@ -52,7 +54,7 @@ def prepare(request: Mapping[str, Any], progress: Progress) -> Mapping[str, Any]
     if overrides.scale is None and not any(type(layer).__name__ in RESCALING_LAYERS for layer in all_layers(model)):
         notes.append(NO_RESCALING)
     preprocessing = overrides.preprocessing(width, height, channels)
-    model = with_fixed_size(model, preprocessing)
+    model = with_fixed_size(with_plain_ends(model), preprocessing)
     images = make_probe(preprocessing)
     raw = answers(model, images, preprocessing.scale)
     found = find_output(model, raw)
@@ -60,23 +62,39 @@ def prepare(request: Mapping[str, Any], progress: Progress) -> Mapping[str, Any]
     if output != found:
         notes.append(f"the model gives {found} by its looks, and is taken to give {output} as --output said")
 
-    staged = folder / "version"
-    staged.mkdir(exist_ok=True)
-    model.save(staged / "model.keras")
-    save_labels(labels, staged / "labels.json")
-    save_probe(staged / "probe.npz", images, probabilities(raw, output))
-    draft = Manifest(
-        name=request["name"],
-        version=request["number"],
+    draft = draft_manifest(model, request["name"], preprocessing, output, request["number"])
+    version = write_version(folder / "version", model, draft, labels, (images, probabilities(raw, output)))
+    return {"notes": [*notes, *_compile(version, progress)]}
+
+
+def draft_manifest(model: Any, name: str, preprocessing: Preprocessing, output: Output, number: int = 0) -> Manifest:
+    """What a new version says of itself, as far as its model tells; the registry gives the number and the files."""
+    return Manifest(
+        name=name,
+        version=number,
         preprocessing=preprocessing,
         output=output,
-        classes=classes,
+        classes=find_classes(model),
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         libraries=_libraries(),
         parameters=int(model.count_params()),
     )
-    draft.save(staged / "manifest.json")
-    return {"notes": [*notes, *_compile(ModelVersion(staged, draft, labels), progress)]}
+
+
+def write_version(
+    folder: Path,
+    model: Any,
+    draft: Manifest,
+    labels: Sequence[str],
+    probe: tuple[NDArray[np.uint8], NDArray[np.float32]],
+) -> ModelVersion:
+    """Fill `folder` with all that a version needs but its compiled form; `probe` is pictures and probabilities."""
+    folder.mkdir(exist_ok=True)
+    model.save(folder / "model.keras")
+    save_labels(labels, folder / "labels.json")
+    save_probe(folder / "probe.npz", *probe)
+    draft.save(folder / "manifest.json")
+    return ModelVersion(folder, draft, tuple(labels))
 
 
 def recheck(request: Mapping[str, Any], progress: Progress) -> Mapping[str, Any]:
@@ -206,6 +224,13 @@ def probabilities(raw: NDArray[np.float32], output: Output) -> NDArray[np.float3
     wide = raw.astype(np.float64)
     powers = np.exp(wide - wide.max(axis=1, keepdims=True))
     return np.asarray(powers / powers.sum(axis=1, keepdims=True), dtype=np.float32)
+
+
+def with_plain_ends(model: Any) -> Any:
+    """The model itself, or where it takes or gives a list or dictionary of one, the same graph without that."""
+    if any(keras.tree.is_nested(getattr(model, end, None)) for end in ("input", "output")):
+        return keras.Model(model.inputs[0], model.outputs[0], name=model.name)
+    return model
 
 
 def with_fixed_size(model: Any, preprocessing: Preprocessing) -> Any:

@@ -128,6 +128,7 @@ class Recipe(_Part):
     base: str | None = Field(None, description="A registered model, NAME@VERSION, whose backbone goes on learning.")
     preset: str | None = Field(None, description="An architecture: fashion_cnn, …, a keras-cv backbone, keras_….")
     pretrained: bool = Field(True, description="Of a preset that has weights: begin with them.")
+    keep_head: bool = Field(False, description="Go on with the base's own last layer: the same classes, more pictures.")
     epochs: int = Field(10, ge=1, le=10_000, description="Of two_phase: of its first phase.")
     batch_size: int = Field(32, ge=1, le=4096)
     seed: int = Field(7, ge=0, lt=2**31, description="Of weights, order, dropout and augmentation.")

@@ -1,12 +1,12 @@
 """The registry: every model version that this installation knows, as folders.
 
-    <root>/<name>/<version>/{model.keras, labels.json, manifest.json, probe.npz, card.md, openvino/}
+    <root>/<name>/<version>/{model.keras, labels.json, manifest.json, probe.npz, openvino/, card.md, report/}
     <root>/<name>/aliases.json        {"production": 3}
     <root>/<name>/.removed-3          so that the number 3 is never given again
     <root>/.staging/<token>/          where a version is made before it gets its number
 
-A version appears by one rename and never changes afterwards, except for `openvino/`, which is derived from the rest,
-can be made again at any time, and is therefore not in the manifest.
+A version appears by one rename and never changes afterwards, except for what is derived from it, can be made again
+at any time, decides no answer, and is therefore not in the manifest: its compiled form, its card and its report.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 
-from models.bundles import export_bundle
+from models.bundles import CARD, REPORT, export_bundle
 from models.errors import InvalidModel, UnknownModel
 from models.files import facts_of, plain_files, replace_text, sync, sync_tree
 from models.labels import load_labels
@@ -32,7 +32,7 @@ from models.presets import PRESETS
 from models.references import LATEST, check_alias, check_name, split_reference
 
 FOLDER_MODE, READ_ONLY, DERIVED_MODE = 0o755, 0o444, 0o644
-DERIVED = "openvino"  # folder of a version that may be made again
+DERIVED = ("openvino", CARD, REPORT)  # of a version, what may be made again
 MANIFEST = "manifest.json"
 REQUIRED = ("model.keras", "labels.json", "probe.npz")
 STALE_STAGING_S = 24 * 3600.0  # what a killed import left is swept after a day
@@ -86,7 +86,7 @@ class Registry:
             raise InvalidModel(
                 f"A model version needs {', '.join(REQUIRED)}; {', '.join(missing)} is missing in {staging}."
             )
-        kept = [file for file in files if DERIVED not in file.relative_to(staging).parts[:1] and file.name != MANIFEST]
+        kept = [file for file in files if file.relative_to(staging).parts[0] not in (*DERIVED, MANIFEST)]
         facts = {str(file.relative_to(staging)): facts_of(file) for file in kept}
         _set_modes(staging, kept)
 
@@ -141,9 +141,25 @@ class Registry:
         shutil.rmtree(grave, ignore_errors=True)
         return version
 
+    def attach(self, reference: str, report: Path | None, card: str) -> ModelVersion:
+        """Put a copy of the folder `report`, and the text of the card, into a version; what was there is replaced.
+
+        Without a report, the one that is there stays. Readers see the old card or the new one, never a half; of a
+        report, for a moment, neither. Raises InvalidModel where the report holds anything but plain files.
+        """
+        version = self.get(reference)
+        with self._locked(version.manifest.name):
+            if report is not None:
+                self._replace_report(version.path / REPORT, report)
+            replace_text(version.path / CARD, card)
+            (version.path / CARD).chmod(DERIVED_MODE)
+        return version
+
     def verify(self, version: ModelVersion) -> None:
         """Compare every file with the manifest. Raises InvalidModel that names the files which differ."""
-        wrong = [name for name, facts in version.manifest.files.items() if not _is_as_said(version.path / name, facts)]
+        # Versions of the first release list their card, which may have been rewritten since.
+        listed = {name: facts for name, facts in version.manifest.files.items() if name not in DERIVED}
+        wrong = [name for name, facts in listed.items() if not _is_as_said(version.path / name, facts)]
         if wrong:
             raise InvalidModel(
                 f"{version.reference}: {', '.join(sorted(wrong))} in {version.path} is not what was registered; "
@@ -160,6 +176,17 @@ class Registry:
         """Every version, by name and number."""
         names = sorted(entry.name for entry in self._entries(self.root))
         return [self._open(name, number) for name in names for number in self._numbers(name)]
+
+    def _replace_report(self, place: Path, report: Path) -> None:
+        plain_files(report)
+        with self.staging() as folder:
+            made = Path(shutil.copytree(report, folder / "new"))
+            _set_modes(made, ())
+            sync_tree(made)
+            if place.exists():
+                place.rename(folder / "old")
+            made.rename(place)
+            sync(place.parent)
 
     def _numbers(self, name: str) -> Sequence[int]:
         """The version numbers of one model, ascending."""

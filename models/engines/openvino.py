@@ -89,7 +89,7 @@ class OpenVINOEngine:
         self._image_shape = (wanted.height, wanted.width, wanted.channels)
         self.labels = version.labels
         self.batch_size = batch_size
-        self.precision = _precision(core, precision)
+        self.precision = choose_precision(core, precision)
         self._compiled = self._compile(core, version, cache_dir)
         self.parallel = int(self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
         self.memory_bytes = self._estimate_memory(version)
@@ -145,8 +145,8 @@ class OpenVINOEngine:
         self._compiled = None
 
 
-def _precision(core: Any, wanted: Precision) -> str:
-    """What "auto" means on this processor."""
+def choose_precision(core: Any, wanted: Precision) -> str:
+    """The precision to compute in: "auto" is bf16 where the processor has it, else f32."""
     if wanted != "auto":
         return wanted
     return "bf16" if "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32"

@@ -1,1 +1,1 @@
-"""Training classifiers: networks, the loop, checkpoints, and the making of a model version. Knows no queue and no SQL."""
+"""Training classifiers: networks, the loop, checkpoints, the making of a version. Knows no queue and no SQL."""

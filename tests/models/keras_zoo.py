@@ -67,6 +67,11 @@ def two_outputs() -> Any:
     return keras.Model(model.input, [layers.Dense(3)(model.output), layers.Dense(2)(model.output)])
 
 
+def lists_of_one() -> Any:
+    model = network((32, 32, 3), layers.Dense(4, activation="softmax"))
+    return keras.Model([model.input], {"scores": model.output})
+
+
 def broken_weights() -> Any:
     model = network((32, 32, 3), layers.Dense(3, activation="softmax"))
     model.layers[-1].set_weights([np.full_like(weight, np.nan) for weight in model.layers[-1].get_weights()])
@@ -107,6 +112,7 @@ KINDS: Mapping[str, Callable[[], Any]] = {
     "another size": lambda: network((32, 32, 3), layers.Dense(5)),
     "no rescaling": lambda: network((32, 32, 3), layers.Dense(5, activation="softmax"), rescale=False),
     "sequential": lambda: keras.Sequential([keras.Input((16, 16, 3)), layers.Flatten(), layers.Dense(3, "softmax")]),
+    "lists of one": lists_of_one,
     "two inputs": two_inputs,
     "two outputs": two_outputs,
     "vector": vector,
@@ -128,7 +134,7 @@ def examine(file: Path) -> dict[str, Any]:
         classes = opening.find_classes(model)
         preprocessing = overrides.preprocessing(width, height, channels)
         rescaled = any(type(layer).__name__ in opening.RESCALING_LAYERS for layer in opening.all_layers(model))
-        model = opening.with_fixed_size(model, preprocessing)
+        model = opening.with_fixed_size(opening.with_plain_ends(model), preprocessing)
         raw = opening.answers(model, make_probe(preprocessing, n=2), "0-255")
         output = opening.find_output(model, raw)
         sums = opening.probabilities(raw, output).sum(axis=1)

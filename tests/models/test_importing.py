@@ -62,9 +62,9 @@ def test_an_imported_file_is_a_complete_version_under_its_cleaned_name(
 ) -> None:
     assert imported.reference == "my_birds@1"
     assert imported.labels == ("owl", "tit", "wren", "rook", "jay")
-    kept = {"model.keras", "labels.json", "probe.npz", "card.md"}
+    kept = {"model.keras", "labels.json", "probe.npz"}
     assert set(imported.manifest.files) == kept
-    assert {entry.name for entry in imported.path.iterdir()} == {*kept, "manifest.json", "openvino"}
+    assert {entry.name for entry in imported.path.iterdir()} == {*kept, "manifest.json", "card.md", "openvino"}
     registry.verify(imported)
     assert registry.get("my_birds").manifest == imported.manifest
 
@@ -186,13 +186,19 @@ def test_an_export_holds_the_version_without_its_compiled_form_and_overwrites_no
 def test_an_exported_version_is_the_same_model_elsewhere(
     bundle: Path, imported: ModelVersion, tmp_path: Path, registry: Registry
 ) -> None:
+    (tmp_path / "report").mkdir()
+    (tmp_path / "report" / "index.html").write_text("<script>alert(1)</script>")
+    registry.attach("my_birds@1", tmp_path / "report", "# my_birds\n\naccuracy 0.987\n")
     folder = registry.export("my_birds@1", tmp_path / "unzipped")
+    assert (folder / "report" / "index.html").is_file()
     elsewhere = Registry(tmp_path / "models")
     version = import_any(folder, elsewhere, name="wings")
     assert version.reference == "wings@1"
     assert version.manifest.digest == imported.manifest.digest
     assert version.manifest.lineage["exported_as"] == "my_birds@1"
     assert (version.path / "openvino" / "model.xml").is_file()
+    assert (version.path / "card.md").read_text() == "# wings\n\naccuracy 0.987\n"
+    assert not (version.path / "report").exists(), "a stranger's pages are not ours to show"
     elsewhere.verify(version)
 
 

@@ -45,6 +45,7 @@ def test_everything_that_keras_itself_writes_passes_the_static_checks(zoo: tuple
         ("any size", [24, 16, 3], 5, "probabilities"),
         ("no rescaling", [32, 32, 3], 5, "probabilities"),
         ("sequential", [16, 16, 3], 3, "probabilities"),
+        ("lists of one", [32, 32, 3], 4, "probabilities"),
     ],
 )
 def test_input_classes_and_kind_of_answer_are_found(

@@ -1,13 +1,16 @@
 import json
 import multiprocessing
 import shutil
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from models.bundles import unpack_bundle
 from models.errors import InvalidModel, UnknownModel
+from models.files import facts_of
 from models.labels import save_labels
 from models.manifest import Manifest, Preprocessing
 from models.registry import Registry
@@ -67,6 +70,81 @@ def test_an_added_version_says_what_its_files_are_and_the_compiled_form_is_not_a
     assert (version.path / "openvino" / "model.xml").read_text() == "derived"
     assert version.manifest.parameters == 7
     registry.verify(version)
+
+
+def report_of(folder: Path, text: str) -> Path:
+    (folder / "gallery").mkdir(parents=True)
+    (folder / "index.html").write_text(text)
+    (folder / "gallery" / "1.png").write_bytes(b"png")
+    return folder
+
+
+def test_card_and_report_are_attached_and_replaced_without_touching_what_answers(
+    registry: Registry, add: Callable[..., str], tmp_path: Path
+) -> None:
+    before = registry.get(add())
+    registry.attach("birds@1", report_of(tmp_path / "first", "first"), "# birds\n")
+    registry.attach("birds", report_of(tmp_path / "second", "second"), "# birds, evaluated\n")
+    version = registry.get("birds@1")
+    assert version == before
+    registry.verify(version)
+    assert (version.path / "card.md").read_text() == "# birds, evaluated\n"
+    assert (version.path / "report" / "index.html").read_text() == "second"
+    assert (version.path / "report" / "gallery" / "1.png").stat().st_mode & 0o777 == 0o644
+    assert (tmp_path / "second" / "index.html").is_file(), "the caller's own is copied, not taken"
+    assert list((registry.root / ".staging").iterdir()) == []
+
+    registry.attach("birds@1", None, "# birds, again\n")
+    assert (version.path / "card.md").read_text() == "# birds, again\n"
+    assert (version.path / "report" / "index.html").read_text() == "second"
+
+
+def test_a_report_with_a_link_is_refused_and_the_old_one_stays(
+    registry: Registry, add: Callable[..., str], tmp_path: Path
+) -> None:
+    version = registry.get(add())
+    registry.attach("birds@1", report_of(tmp_path / "first", "first"), "# first\n")
+    report = report_of(tmp_path / "second", "second")
+    (report / "passwd").symlink_to("/etc/passwd")
+    with pytest.raises(InvalidModel, match="plain files"):
+        registry.attach("birds@1", report, "# second\n")
+    assert (version.path / "report" / "index.html").read_text() == "first"
+    assert (version.path / "card.md").read_text() == "# first\n"
+
+
+def test_a_version_that_comes_with_a_card_and_a_report_does_not_vouch_for_them(
+    registry: Registry, tmp_path: Path
+) -> None:
+    staged = fill(tmp_path / "staged")
+    (staged / "card.md").write_text("# birds\n")
+    report_of(staged / "report", "first")
+    version = registry.add(staged, DRAFT)
+    assert set(version.manifest.files) == {"model.keras", "labels.json", "probe.npz"}
+    (version.path / "card.md").write_text("# birds, evaluated\n")
+    registry.verify(version)
+
+
+def test_a_version_of_the_first_release_verifies_and_exports_after_its_card_was_rewritten(
+    registry: Registry, add: Callable[..., str], tmp_path: Path
+) -> None:
+    version = registry.get(add())
+    (version.path / "card.md").write_text("# birds\n")
+    files = {**version.manifest.files, "card.md": facts_of(version.path / "card.md")}
+    replace(version.manifest, files=files).save(version.path / "manifest.json")
+    registry.verify(registry.get("birds@1"))
+    registry.attach("birds@1", report_of(tmp_path / "report", "new"), "# birds, evaluated\n")
+    registry.verify(registry.get("birds@1"))
+
+    bundle = registry.export("birds@1", tmp_path / "birds.zip")
+    with zipfile.ZipFile(bundle) as archive:
+        names = set(archive.namelist())
+    assert names == {
+        "manifest.json", "model.keras", "labels.json", "probe.npz", "card.md", "report/index.html",
+        "report/gallery/1.png",
+    }  # fmt: skip
+    unpacked = unpack_bundle(bundle, tmp_path / "unpacked")
+    assert {entry.name for entry in unpacked.path.iterdir()} == names - {"report/index.html", "report/gallery/1.png"}
+    assert (unpacked.path / "card.md").read_text() == "# birds, evaluated\n"
 
 
 def test_a_changed_file_fails_verification_by_name(registry: Registry, add: Callable[..., str]) -> None:
