@@ -8,8 +8,10 @@ from sqlalchemy import ColumnElement, Connection, Select, and_, case, func, inse
 
 from store.clock import db_now
 from store.database import Database
+from store.following import follow
 from store.rows import Lease
-from store.states import CLAIMABLE, JobState, ShardState
+from store.run_moves import is_without_best
+from store.states import CLAIMABLE, RESUMABLE, JobKind, JobState, ShardState
 from store.tables import attempts, jobs, shards
 
 LEASE_S = 60.0  # how long a claim holds without a renewal
@@ -50,6 +52,12 @@ def lock_job(connection: Connection, job_id: int) -> str | None:
     return state
 
 
+def kind_of(connection: Connection, job_id: int) -> JobKind | None:
+    """The kind of a job; None where there is no such job."""
+    kind = connection.scalar(select(jobs.c.kind).where(jobs.c.id == job_id))
+    return JobKind(kind) if kind else None
+
+
 def _next_job(claimer: Claimer) -> Select[int]:
     open_jobs = jobs.c.state.in_(CLAIMABLE)
     waited = db_now() - func.coalesce(jobs.c.claimed_at, jobs.c.created_at)
@@ -85,7 +93,7 @@ def _claim_of(connection: Connection, claimer: Claimer, job_id: int) -> Lease | 
         return None
     opened = {"token": token, "shard_id": shard.id, "n": shard.attempt, "worker_id": claimer.worker_id}
     connection.execute(insert(attempts).values(**opened, started_at=db_now()))
-    model_id = connection.execute(
+    job = connection.execute(
         update(jobs)
         .where(jobs.c.id == job_id)
         .values(
@@ -94,9 +102,11 @@ def _claim_of(connection: Connection, claimer: Claimer, job_id: int) -> Lease | 
             claimed_at=db_now(),
             served=jobs.c.served + (shard.hi - shard.lo),
         )
-        .returning(jobs.c.model_id)
-    ).scalar_one()
-    return Lease(shard.id, job_id, shard.lo, shard.hi, shard.attempt, token, model_id, claimer.worker_id)
+        .returning(jobs.c.model_id, jobs.c.kind)
+    ).one()
+    if job.kind == JobKind.FINETUNE:
+        follow(connection, job_id)
+    return Lease(shard.id, job_id, shard.lo, shard.hi, shard.attempt, token, job.model_id, claimer.worker_id)
 
 
 def renew(database: Database, leases: Sequence[Lease], lease_s: float = LEASE_S) -> dict[str, JobState | None]:
@@ -105,7 +115,7 @@ def renew(database: Database, leases: Sequence[Lease], lease_s: float = LEASE_S)
     with database.write() as connection:
         for lease in leases:
             kept = connection.execute(
-                update(shards).where(_owned(lease)).values(lease_until=db_now() + lease_s)
+                update(shards).where(owned(lease)).values(lease_until=db_now() + lease_s)
             ).rowcount
             state = connection.scalar(select(jobs.c.state).where(jobs.c.id == lease.job_id)) if kept else None
             answer[lease.token] = JobState(state) if state else None
@@ -115,29 +125,42 @@ def renew(database: Database, leases: Sequence[Lease], lease_s: float = LEASE_S)
 def release(database: Database, lease: Lease) -> bool:
     """Give a shard back unfinished: ready again (or cancelled with its job). False if the lease was lost before.
 
-    The attempt does not count: a drain or a pause is nobody's fault.
+    The attempt does not count: a drain or a pause is nobody's fault. That of a training keeps its number, which marks a
+    restart in its history, and gets one more in its place.
     """
     with database.write() as connection:
-        gone = lock_job(connection, lease.job_id) in (JobState.CANCELLING, JobState.CANCELLED, JobState.FAILED)
+        gone = is_over(connection, lease.job_id)
+        uncounted: dict[str, ColumnElement[int]] = {"attempt": shards.c.attempt - 1}
+        if kind_of(connection, lease.job_id) is JobKind.FINETUNE:
+            uncounted = {"max_attempts": shards.c.max_attempts + 1}
         kept = connection.execute(
             update(shards)
-            .where(_owned(lease))
-            .values(
-                state=ShardState.CANCELLED if gone else ShardState.READY,
-                attempt=shards.c.attempt - 1,
-                token=None,
-                lease_until=None,
-            )
+            .where(owned(lease))
+            .values(state=ShardState.CANCELLED if gone else ShardState.READY, token=None, lease_until=None, **uncounted)
         ).rowcount
+        if kept and gone:
+            give_up_the_best(connection, lease.job_id)
         close_attempt(connection, lease.token, "lost" if not kept else "cancelled" if gone else "released")
         return bool(kept)
+
+
+def is_over(connection: Connection, job_id: int) -> bool:
+    """Lock a job; whether a shard that comes back to it is not handed out any more."""
+    over = (JobState.CANCELLING, JobState.CANCELLED, JobState.FAILED)
+    return lock_job(connection, job_id) in over or is_without_best(connection, job_id)
+
+
+def give_up_the_best(connection: Connection, job_id: int) -> None:
+    """Turn an early end that has nothing to keep into a plain cancel; the sweeper closes the job."""
+    going_on = jobs.c.state.in_(CLAIMABLE | RESUMABLE)
+    connection.execute(update(jobs).where(jobs.c.id == job_id, going_on).values(state=JobState.CANCELLING))
 
 
 def give_up(database: Database, lease: Lease, error: str) -> bool:
     """End a lease because working on it failed; the sweeper decides what follows: again later, or in halves."""
     with database.write() as connection:
         close_attempt(connection, lease.token, "failed", error)
-        return bool(connection.execute(update(shards).where(_owned(lease)).values(lease_until=0)).rowcount)
+        return bool(connection.execute(update(shards).where(owned(lease)).values(lease_until=0)).rowcount)
 
 
 def close_attempt(connection: Connection, token: str, outcome: str, error: str | None = None) -> None:
@@ -163,5 +186,6 @@ def release_dead(database: Database, worker_id: str) -> int:
         return done.rowcount
 
 
-def _owned(lease: Lease) -> ColumnElement[bool]:
+def owned(lease: Lease) -> ColumnElement[bool]:
+    """The shard of a lease, while it is still that lease's: what every write of a worker begins with."""
     return and_(shards.c.id == lease.shard_id, shards.c.token == lease.token, shards.c.state == ShardState.LEASED)

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from store.claims import LEASE_S, close_attempt
+from store.claims import LEASE_S, close_attempt, owned
 from store.clock import db_now
 from store.database import Database
 from store.errors import DatabaseUnavailable, IncompleteShard, LeaseLost
@@ -45,22 +45,20 @@ def _commit(database: Database, lease: Lease, rows: Sequence[NewResult], *, last
     if last:
         values |= {"state": ShardState.DONE, "done_token": lease.token, "token": None, "lease_until": None}
     with database.write() as connection:
-        fence = update(shards).where(
-            shards.c.id == lease.shard_id, shards.c.token == lease.token, shards.c.state == ShardState.LEASED
-        )
-        if connection.execute(fence.values(**values)).rowcount != 1:
+        if connection.execute(update(shards).where(owned(lease)).values(**values)).rowcount != 1:
             raise LeaseLost(lease.shard_id)
         if rows:
             now = connection.scalar(select(db_now()))
             # A plain INSERT: a key that is there already means a bug, and must be heard of.
-            connection.execute(insert(results), [_values(lease, row, now) for row in rows])
+            connection.execute(insert(results), [values_of(lease, row, now) for row in rows])
             remember(connection, lease, rows)
         if last:
             _check_complete(connection, lease)
             close_attempt(connection, lease.token, "done")
 
 
-def _values(lease: Lease, row: NewResult, now: float | None) -> dict[str, Any]:
+def values_of(lease: Lease, row: NewResult, now: float | None) -> dict[str, Any]:
+    """The columns of a result that is written now under a lease."""
     return {
         "job_id": lease.job_id,
         "idx": row.idx,

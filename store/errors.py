@@ -2,6 +2,7 @@
 
 StoreError
 ├── UnknownJob            no job with this id
+├── UnknownRun            no run with this number, name or model
 ├── IllegalMove           the job's state does not allow it
 ├── NothingToDo           a retry of a job in which nothing failed or is left
 ├── LeaseLost             the token no longer owns the shard: stop, discard, claim again
@@ -24,6 +25,14 @@ class UnknownJob(StoreError):
     def __init__(self, job_id: int) -> None:
         super().__init__(f"There is no job {job_id}. `pixmill jobs list` shows what there is.")
         self.job_id = job_id
+
+
+class UnknownRun(StoreError):
+    """No run is called so."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"There is no run {name}. `pixmill runs list` shows what there is.")
+        self.name = name
 
 
 class IllegalMove(StoreError):

@@ -6,15 +6,28 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, ScalarSelect, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, ScalarSelect, case, delete, func, insert, select, update
 
+from store.claims import kind_of, lock_job
 from store.clock import db_now
 from store.database import Database
-from store.errors import IllegalMove, NothingToDo, StoreError, UnknownJob
+from store.errors import DatabaseUnavailable, IllegalMove, NothingToDo, StoreError, UnknownJob
+from store.following import follow
 from store.paths import to_columns
 from store.removal import remove
 from store.rows import NewItem, NewJob
-from store.states import CANCELLABLE, CLAIMABLE, PAUSABLE, RESUMABLE, RETRYABLE, UNFINISHED, JobState, ShardState
+from store.run_moves import ask_for_the_best, is_leased, open_run, reopen
+from store.states import (
+    CANCELLABLE,
+    CLAIMABLE,
+    PAUSABLE,
+    RESUMABLE,
+    RETRYABLE,
+    UNFINISHED,
+    JobKind,
+    JobState,
+    ShardState,
+)
 from store.tables import events, items, jobs, results, shards
 
 CHUNK = 20_000  # items written per transaction while scanning, so that the write lock is never held for long
@@ -36,8 +49,12 @@ def accept(database: Database, job: NewJob, found: Iterable[NewItem], ignored: d
             with database.write() as connection:
                 count += _write_items(connection, job_id, count, chunk)
                 connection.execute(update(jobs).where(jobs.c.id == job_id).values(claimed_at=db_now()))
-        with database.write(durable=True) as connection:
-            _close(connection, job_id, job, count, ignored or {})
+        try:
+            with database.write(durable=True) as connection:
+                _close(connection, job_id, job, count, ignored or {})
+        except DatabaseUnavailable:
+            if not _is_accepted(database, job_id):  # only the answer to COMMIT was lost
+                raise
     except BaseException:
         with suppress(StoreError):  # the sweeper removes it later; what went wrong first is what counts
             remove(database, job_id)
@@ -103,10 +120,10 @@ def _item_values(job_id: int, idx: int, item: NewItem) -> dict[str, Any]:
 
 
 def _close(connection: Connection, job_id: int, job: NewJob, count: int, ignored: dict[str, int]) -> None:
-    size = shard_size(count, job.max_shard)
+    size = count if job.kind == JobKind.FINETUNE else shard_size(count, job.max_shard)
     rows = [
         {"job_id": job_id, "queue": job.queue, "lo": lo, "hi": min(lo + size, count), "state": ShardState.READY}
-        for lo in range(0, count, size)
+        for lo in range(0, count, max(1, size))
     ]
     for n in range(0, len(rows), CHUNK):
         connection.execute(insert(shards), rows[n : n + CHUNK])
@@ -117,7 +134,15 @@ def _close(connection: Connection, job_id: int, job: NewJob, count: int, ignored
         .where(jobs.c.id == job_id)
         .values(state=JobState.ACCEPTED, n_items=count, ignored=json.dumps(ignored), served=level, claimed_at=None)
     )
+    if job.run is not None:
+        open_run(connection, job_id, job.run)
     record(connection, job_id, "accepted", {"items": count})
+
+
+def _is_accepted(database: Database, job_id: int) -> bool:
+    with database.read() as connection:
+        state = connection.scalar(select(jobs.c.state).where(jobs.c.id == job_id))
+    return state is not None and state != JobState.SCANNING
 
 
 def shard_size(count: int, largest: int = 2048) -> int:
@@ -136,6 +161,7 @@ def _move(connection: Connection, job_id: int, allowed: Iterable[JobState], aske
         update(jobs).where(jobs.c.id == job_id, jobs.c.state.in_(tuple(allowed))).values(**values)
     )
     if done.rowcount:
+        follow(connection, job_id)
         return
     state = connection.scalar(select(jobs.c.state).where(jobs.c.id == job_id))
     raise UnknownJob(job_id) if state is None else IllegalMove(job_id, state, asked)
@@ -151,17 +177,27 @@ def pause(database: Database, job_id: int) -> None:
 def resume(database: Database, job_id: int) -> None:
     """Let a paused job go on. Raises UnknownJob, IllegalMove."""
     with database.write() as connection:
-        _move(connection, job_id, RESUMABLE, "resumed", state=JobState.ACCEPTED)
+        _move(connection, job_id, RESUMABLE, "resumed", state=_taken_up(job_id))
         record(connection, job_id, "resumed", {})
 
 
-def cancel(database: Database, job_id: int) -> None:
+def _taken_up(job_id: int) -> ColumnElement[str]:
+    """The state of a job that may go on: running where a worker has not let go of it yet."""
+    return case((is_leased(job_id), JobState.RUNNING), else_=JobState.ACCEPTED)
+
+
+def cancel(database: Database, job_id: int, keep_best: bool = False) -> None:
     """End a job; results that are there stay. Raises UnknownJob, IllegalMove.
+
+    `keep_best`, of a training: its worker ends it early, makes a model of the best epoch, and calls it cancelled then;
+    another worker does where that one dies. Where nothing is there to keep, it is cancelled at once.
 
     Ready shards are cancelled at once. Leased ones are given back by their workers at the next batch, or by the sweeper
     when their lease ends; then the job is `cancelled`.
     """
     with database.write() as connection:
+        if keep_best and _end_early(connection, job_id):
+            return
         _move(connection, job_id, CANCELLABLE, "cancelled", state=JobState.CANCELLING)
         mine = shards.c.job_id == job_id
         connection.execute(
@@ -169,6 +205,20 @@ def cancel(database: Database, job_id: int) -> None:
         )
         record(connection, job_id, "cancelling", {})
         close_cancelled(connection, job_id)
+
+
+def _end_early(connection: Connection, job_id: int) -> bool:
+    """Ask a training to end with its best; False where it has none. It stays open, so that any worker can do it."""
+    state = lock_job(connection, job_id)
+    if state is not None and kind_of(connection, job_id) is not JobKind.FINETUNE:
+        raise IllegalMove(job_id, state, "cancelled with its best kept: it is no training")
+    if state not in CLAIMABLE | RESUMABLE or not ask_for_the_best(connection, job_id):
+        if state == JobState.CANCELLING:
+            raise IllegalMove(job_id, state, "cancelled with its best kept any more")
+        return False
+    _move(connection, job_id, CLAIMABLE | RESUMABLE, "cancelled", state=_taken_up(job_id))
+    record(connection, job_id, "ending_early", {})
+    return True
 
 
 def fail(database: Database, job_id: int, error: str) -> None:
@@ -181,38 +231,52 @@ def fail(database: Database, job_id: int, error: str) -> None:
             return
         mine = (shards.c.job_id == job_id) & (shards.c.state == ShardState.READY)
         connection.execute(update(shards).where(mine).values(state=ShardState.CANCELLED))
+        follow(connection, job_id)
         record(connection, job_id, "failed", {"error": error})
 
 
 def close_cancelled(connection: Connection, job_id: int) -> None:
     """Make a cancelling job `cancelled` once no shard of it is leased."""
     leased = select(shards.c.id).where(shards.c.job_id == job_id, shards.c.state.in_(UNFINISHED)).exists()
-    connection.execute(
+    closed = connection.execute(
         update(jobs)
         .where(jobs.c.id == job_id, jobs.c.state == JobState.CANCELLING, ~leased)
         .values(state=JobState.CANCELLED, finished_at=db_now())
     )
+    if closed.rowcount:
+        follow(connection, job_id)
 
 
 def retry(database: Database, job_id: int, codes: Sequence[str] = ()) -> int:
     """Run again what failed (only those error `codes`, if given) and what was never run, in the same job.
 
-    Returns how many items will run. Raises UnknownJob, IllegalMove, NothingToDo.
+    A training goes on from its checkpoint. Returns how many items will run. Raises UnknownJob, IllegalMove,
+    NothingToDo (of a training: it has its model).
     """
     with database.write() as connection:
         again = {"state": JobState.ACCEPTED, "started_at": None, "finished_at": None, "error": None}
         _move(connection, job_id, RETRYABLE, "retried", **again)
-        wrong = (results.c.job_id == job_id) & (results.c.status == "failed")
-        if codes:
-            wrong &= results.c.error_code.in_(codes)
-        connection.execute(delete(results).where(wrong))
-        _reopen_shards(connection, job_id)
-        done = select(func.count()).select_from(results).where(results.c.job_id == job_id)
-        left = int(connection.scalar(select(jobs.c.n_items - done.scalar_subquery()).where(jobs.c.id == job_id)) or 0)
+        if kind_of(connection, job_id) is JobKind.FINETUNE:
+            if codes:
+                raise IllegalMove(job_id, "a training", "retried for some error codes only")
+            left = reopen(connection, job_id)
+        else:
+            left = _reopen_items(connection, job_id, codes)
         if left == 0:
             raise NothingToDo(job_id, codes)  # and the transaction is as if it had never been
         record(connection, job_id, "retried", {"items": left, "codes": list(codes)})
         return left
+
+
+def _reopen_items(connection: Connection, job_id: int, codes: Sequence[str]) -> int:
+    """Forget what failed (as `codes`), and hand out again the shards where items are left; returns how many."""
+    wrong = (results.c.job_id == job_id) & (results.c.status == "failed")
+    if codes:
+        wrong &= results.c.error_code.in_(codes)
+    connection.execute(delete(results).where(wrong))
+    _reopen_shards(connection, job_id)
+    done = select(func.count()).select_from(results).where(results.c.job_id == job_id)
+    return int(connection.scalar(select(jobs.c.n_items - done.scalar_subquery()).where(jobs.c.id == job_id)) or 0)
 
 
 def _reopen_shards(connection: Connection, job_id: int) -> None:

@@ -5,7 +5,7 @@ from sqlalchemy import delete, func, select, update
 from store.database import Database
 from store.errors import IllegalMove, UnknownJob
 from store.states import FINAL, JobState
-from store.tables import attempts, corrections, events, items, jobs, results, runs, shards
+from store.tables import attempts, corrections, evaluations, events, items, jobs, results, runs, shards
 
 PORTION = 50_000
 REMOVABLE = (*FINAL, JobState.SCANNING)
@@ -14,6 +14,7 @@ REMOVABLE = (*FINAL, JobState.SCANNING)
 def remove(database: Database, job_id: int) -> None:
     """Delete a finished or half-scanned job. Raises UnknownJob, IllegalMove.
 
+    The run of a training stays, with its history; figures of an evaluation go with the job that they are of.
     Large tables go in portions; a crash in between leaves a job that can be removed again.
     """
     with database.write() as connection:
@@ -32,9 +33,13 @@ def remove(database: Database, job_id: int) -> None:
                 portion = (table.c.job_id == job_id) & (table.c.idx >= lo) & (table.c.idx < lo + PORTION)
                 connection.execute(delete(table).where(portion))
     with database.write() as connection:
+        # First of all, so that nobody writes an evaluation of it from here on, nor waits for us while we wait for him.
+        connection.execute(select(jobs.c.id).where(jobs.c.id == job_id).with_for_update())
         mine = select(shards.c.id).where(shards.c.job_id == job_id)
         connection.execute(delete(attempts).where(attempts.c.shard_id.in_(mine)))
         connection.execute(update(runs).where(runs.c.job_id == job_id).values(job_id=None))
-        for table in (shards, events, corrections):
+        evaluated = runs.c.evaluation_job_id == job_id
+        connection.execute(update(runs).where(evaluated).values(evaluation_job_id=None))
+        for table in (shards, events, corrections, evaluations):
             connection.execute(delete(table).where(table.c.job_id == job_id))
         connection.execute(delete(jobs).where(jobs.c.id == job_id))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,8 +26,29 @@ class NewItem:
 
 
 @dataclass(frozen=True, slots=True)
+class NewRun:
+    """One training as accepted with its job. `recipe` and `options` are JSON values.
+
+    With `continued_from` (a run's id), the epochs, the checkpoint and the best of that run are copied.
+    """
+
+    name: str
+    recipe: Mapping[str, Any]
+    seed: int
+    monitor: str = "val_loss"
+    epochs_planned: int = 1  # of all phases, with those that are continued
+    base_model_id: int | None = None
+    continued_from: int | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    uid: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+
+@dataclass(frozen=True, slots=True)
 class NewJob:
-    """One request, as accepted. `max_shard` bounds the items of a shard; small jobs get smaller ones."""
+    """One request, as accepted. `max_shard` bounds the items of a shard; small jobs get smaller ones.
+
+    A job of kind `finetune` is one shard, and has its `run`.
+    """
 
     model_id: int | None
     description: str = ""
@@ -39,6 +62,7 @@ class NewJob:
     kind: str = "classify"
     options: dict[str, Any] = field(default_factory=dict)
     max_shard: int = 2048
+    run: NewRun | None = None
 
 
 @dataclass(frozen=True, slots=True)

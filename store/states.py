@@ -5,9 +5,18 @@ job:    scanning → accepted → running → done | done_with_errors | failed
         any of these, once accepted → cancelling → cancelled
 shard:  ready → leased → done;  leased → ready when released or expired;  ready | leased → cancelled
         leased too often → split in two; a single item is closed with an error row instead
+        a training's one shard is never split: leased too often without progress, its job fails
+run:    follows its job: queued, running, paused, done, failed, cancelled
 """
 
 from enum import StrEnum
+
+
+class JobKind(StrEnum):
+    """What a job asks for."""
+
+    CLASSIFY = "classify"
+    FINETUNE = "finetune"
 
 
 class JobState(StrEnum):

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, Row, case, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, case, func, insert, or_, select, update
 
-from store.claims import close_attempt, lock_job
+from store.claims import close_attempt, give_up_the_best, is_over, kind_of, lock_job
 from store.clock import db_now
 from store.database import Database
+from store.following import follow
 from store.jobs import close_cancelled, record
 from store.removal import remove
-from store.states import CLAIMABLE, UNFINISHED, JobState, ShardState
+from store.run_moves import ATTEMPTS
+from store.states import CLAIMABLE, RESUMABLE, UNFINISHED, JobKind, JobState, ShardState
 from store.tables import attempts, items, jobs, results, shards
 
 BACKOFF_S = (0.0, 5.0, 30.0, 120.0)  # before attempt 2, 3, 4, 5
@@ -26,6 +28,7 @@ class Swept:
     expired: int = 0
     split: int = 0
     poisoned: int = 0
+    failed: int = 0  # trainings that made no progress any more
     finished: int = 0
 
 
@@ -36,7 +39,7 @@ def sweep(database: Database) -> Swept:
         late = connection.execute(select(shards.c.id).where(overdue)).scalars().all()
         dead_scan = (jobs.c.state == JobState.SCANNING) & (jobs.c.claimed_at < db_now() - ABANDONED_S)
         abandoned = connection.execute(select(jobs.c.id).where(dead_scan)).scalars().all()
-    outcome = {"expired": 0, "split": 0, "poisoned": 0}
+    outcome = {"expired": 0, "split": 0, "poisoned": 0, "failed": 0}
     for shard_id in late:
         with database.write() as connection:
             outcome_of = _expire(connection, shard_id)
@@ -50,7 +53,7 @@ def sweep(database: Database) -> Swept:
 def _expire(connection: Connection, shard_id: int) -> str | None:
     """End one overdue lease, inside its own transaction; None if its owner came first."""
     job_id = connection.scalar(select(shards.c.job_id).where(shards.c.id == shard_id))
-    job_state = lock_job(connection, job_id) if job_id is not None else None  # the job before the shard: see claim
+    over = is_over(connection, job_id) if job_id is not None else True  # the job before the shard: see claim
     shard = connection.execute(
         select(shards)
         .where(shards.c.id == shard_id, shards.c.state == ShardState.LEASED, shards.c.lease_until < db_now())
@@ -59,13 +62,20 @@ def _expire(connection: Connection, shard_id: int) -> str | None:
     if shard is None:
         return None
     close_attempt(connection, shard.token, "lost", "the lease ended without a sign of life")
-    if job_state in (JobState.CANCELLING, JobState.CANCELLED, JobState.FAILED):
+    if over:
         _set(connection, shard_id, state=ShardState.CANCELLED)
+        give_up_the_best(connection, shard.job_id)
         return "expired"
+    training = kind_of(connection, shard.job_id) is JobKind.FINETUNE
     if shard.attempt < shard.max_attempts:
-        wait = BACKOFF_S[min(shard.attempt - 1, len(BACKOFF_S) - 1)]
+        # Of a training, those that made progress do not count.
+        failures = shard.attempt - (shard.max_attempts - ATTEMPTS if training else 0)
+        wait = BACKOFF_S[min(max(failures, 1), len(BACKOFF_S)) - 1]
         _set(connection, shard_id, state=ShardState.READY, not_before=db_now() + wait)
         return "expired"
+    if training:
+        _fail_training(connection, shard)
+        return "failed"
     if shard.hi - shard.lo > 1:
         _split(connection, shard)
         return "split"
@@ -107,15 +117,24 @@ def _split(connection: Connection, shard: Row[tuple[object, ...]]) -> None:
     record(connection, shard.job_id, "shard_split", {"lo": shard.lo, "hi": shard.hi, "attempts": shard.attempt})
 
 
+def _fail_training(connection: Connection, shard: Row[tuple[object, ...]]) -> None:
+    """End a training that does not get on, with what its last attempt said."""
+    last = _last_error(connection, shard.id, attempts.c.error.is_not(None))
+    error = f"{ATTEMPTS} attempts in a row ended without progress; the last one: {last}"
+    _set(connection, shard.id, state=ShardState.CANCELLED)
+    connection.execute(
+        update(jobs)
+        .where(jobs.c.id == shard.job_id, jobs.c.state.in_(CLAIMABLE | RESUMABLE))
+        .values(state=JobState.FAILED, error=error, finished_at=db_now())
+    )
+    follow(connection, shard.job_id)
+    record(connection, shard.job_id, "failed", {"error": error})
+
+
 def _close_poisoned(connection: Connection, shard: Row[tuple[object, ...]]) -> None:
     """Give the one image that no worker survives its error row."""
     path = connection.scalar(select(items.c.path).where(items.c.job_id == shard.job_id, items.c.idx == shard.lo))
-    last = connection.scalar(
-        select(attempts.c.error)
-        .where(attempts.c.shard_id == shard.id, attempts.c.outcome == "failed")
-        .order_by(attempts.c.n.desc())
-        .limit(1)
-    )
+    last = _last_error(connection, shard.id, attempts.c.outcome == "failed")
     message = f"{shard.attempt} workers died or failed while working on this file; it was set aside"
     message += f" (the last one said: {last})" if last else ""
     connection.execute(
@@ -135,6 +154,12 @@ def _close_poisoned(connection: Connection, shard: Row[tuple[object, ...]]) -> N
         .values(state=ShardState.DONE, done_token=shard.token, token=None, lease_until=None, failed=1)
     )
     record(connection, shard.job_id, "poisoned", {"path": path})
+
+
+def _last_error(connection: Connection, shard_id: int, which: ColumnElement[bool]) -> str | None:
+    newest = select(attempts.c.error).where(attempts.c.shard_id == shard_id, which)
+    error: str | None = connection.scalar(newest.order_by(attempts.c.n.desc()).limit(1))
+    return error
 
 
 def finish_jobs(database: Database) -> int:
@@ -157,6 +182,9 @@ def finish_jobs(database: Database) -> int:
 
 
 def _is_complete(connection: Connection, job_id: int) -> bool:
+    if kind_of(connection, job_id) is JobKind.FINETUNE:  # its images have no rows of their own
+        done = (shards.c.job_id == job_id) & (shards.c.state == ShardState.DONE)
+        return connection.scalar(select(shards.c.id).where(done)) is not None
     # Rows are only ever added, so a count that is right stays right until the state is written.
     rows = select(func.count()).select_from(results).where(results.c.job_id == job_id).scalar_subquery()
     return bool(connection.scalar(select(rows == jobs.c.n_items).where(jobs.c.id == job_id)))
@@ -173,4 +201,5 @@ def _finish(connection: Connection, job_id: int) -> None:
         .values(state=case((failed, JobState.DONE_WITH_ERRORS), else_=JobState.DONE), finished_at=db_now())
     )
     if done.rowcount:
+        follow(connection, job_id)
         record(connection, job_id, "finished", {})

@@ -191,22 +191,50 @@ runs = Table(
     "runs",
     metadata,
     Column("id", _Id, primary_key=True),
-    Column("job_id", _Id, ForeignKey("jobs.id"), nullable=True, index=True),
+    Column("job_id", _Id, ForeignKey("jobs.id"), nullable=True, index=True),  # NULL once the job is removed
     Column("name", String(64), nullable=False),
-    Column("state", String(20), nullable=False),
+    Column("state", String(20), nullable=False),  # queued, running, paused, done, failed, cancelled: follows the job's
     Column("recipe", Text, nullable=False, server_default="{}"),
-    Column("fingerprint", String(64), nullable=True),  # of the training data
+    Column("fingerprint", String(64), nullable=True),  # of the training data; set when the survey is whole
     Column("model_id", _Id, ForeignKey("models.id"), nullable=True),
     Column("created_at", Double, nullable=False),
     Column("finished_at", Double, nullable=True),
     Column("error", Text, nullable=True),
+    Column("uid", String(32), nullable=True),  # a name for its folder that no other database gives again
+    Column("stage", String(16), nullable=False, server_default=""),
+    Column("progress", Text, nullable=False, server_default="{}"),  # JSON object: of the stage, now
+    Column("options", Text, nullable=False, server_default="{}"),  # JSON object
+    Column("seed", BigInteger, nullable=True),
+    Column("monitor", String(16), nullable=False, server_default="val_loss"),
+    Column("epochs_planned", Integer, nullable=False, server_default="1"),
+    Column("base_model_id", _Id, ForeignKey("models.id"), nullable=True),
+    Column("continued_from", _Id, ForeignKey("runs.id"), nullable=True),
+    Column("started_at", Double, nullable=True),
+    Column("device", Text, nullable=True),
+    Column("libraries", Text, nullable=False, server_default="{}"),  # JSON object: name to version
+    Column("code_version", Text, nullable=True),
+    Column("best_epoch", Integer, nullable=True),
+    Column("best_value", Double, nullable=True),  # of what is monitored
+    Column("images_train", BigInteger, nullable=True),
+    Column("images_val", BigInteger, nullable=True),
+    Column("images_test", BigInteger, nullable=True),
+    Column("census", Text, nullable=False, server_default="{}"),  # JSON object
+    Column("checkpoint", Text, nullable=True),  # path
+    Column("checkpoint_epoch", Integer, nullable=True),  # whole epochs that it holds
+    Column("checkpoint_step", Integer, nullable=True),  # steps of the next one
+    Column("keep_best", Boolean, nullable=False, server_default="0"),  # a person asked for an early end
+    Column("evaluation_job_id", _Id, ForeignKey("jobs.id"), nullable=True, index=True),
+    Column("report_path", Text, nullable=True),
+    Index("uq_runs_uid", "uid", unique=True),
+    Index("ix_runs_name", "name"),
+    Index("ix_runs_model_id", "model_id"),
 )
 
 epochs = Table(
     "epochs",
     metadata,
     Column("run_id", _Id, ForeignKey("runs.id"), primary_key=True),
-    Column("epoch", Integer, primary_key=True, autoincrement=False),
+    Column("epoch", Integer, primary_key=True, autoincrement=False),  # from 1
     Column("attempt", Integer, nullable=False, server_default="1"),
     Column("loss", Double, nullable=True),
     Column("accuracy", Double, nullable=True),
@@ -215,6 +243,54 @@ epochs = Table(
     Column("learning_rate", Double, nullable=True),
     Column("seconds", Double, nullable=True),
     Column("metrics", Text, nullable=False, server_default="{}"),  # JSON: everything else
+    Column("phase", String(16), nullable=False, server_default=""),
+    Column("top5", Double, nullable=True),
+    Column("val_top5", Double, nullable=True),
+    Column("images_per_s", Double, nullable=True),
+    Column("improved", Boolean, nullable=False, server_default="0"),  # the best until then; the last such is the best
+    Column("patience_left", Integer, nullable=True),
+)
+
+# The usable images of a run: what `items` and `results` are to a classify job.
+run_items = Table(
+    "run_items",
+    metadata,
+    Column("run_id", _Id, ForeignKey("runs.id"), primary_key=True),
+    Column("idx", BigInteger, primary_key=True, autoincrement=False),  # the item's, in the run's job
+    Column("split", String(8), nullable=False),
+    Column("content_hash", LargeBinary, nullable=False),  # BLAKE3, 128 bits
+    Column("group_key", Text, nullable=True),
+    _states("split", "train", "val", "test"),
+    sqlite_with_rowid=False,
+)
+
+findings = Table(
+    "findings",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("run_id", _Id, ForeignKey("runs.id"), nullable=False, index=True),
+    Column("kind", String(16), nullable=False),
+    Column("idx", BigInteger, nullable=True),
+    Column("other_idx", BigInteger, nullable=True),
+    Column("distance", Double, nullable=True),
+    Column("detail", Text, nullable=False, server_default=""),
+    _states("kind", "duplicate", "near_duplicate", "label_conflict", "leak", "small_class"),
+)
+
+evaluations = Table(
+    "evaluations",
+    metadata,
+    Column("job_id", _Id, ForeignKey("jobs.id"), primary_key=True, autoincrement=False),
+    Column("run_id", _Id, ForeignKey("runs.id"), nullable=True, index=True),
+    Column("model_id", _Id, ForeignKey("models.id"), nullable=False, index=True),
+    Column("split", String(16), nullable=True),
+    Column("images", BigInteger, nullable=False),
+    Column("accuracy", Double, nullable=False),
+    Column("top5", Double, nullable=True),
+    Column("macro_f1", Double, nullable=True),
+    Column("ece", Double, nullable=True),  # expected calibration error
+    Column("report_path", Text, nullable=True),
+    Column("created_at", Double, nullable=False),
 )
 
 corrections = Table(

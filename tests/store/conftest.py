@@ -1,4 +1,4 @@
-"""A small accepted job to play with."""
+"""Small accepted jobs to play with."""
 
 from collections.abc import Callable
 
@@ -6,8 +6,10 @@ import pytest
 
 from store import jobs
 from store.catalog import register_model
+from store.claims import Claimer, claim
 from store.database import Database
-from store.rows import ItemRow, Lease, NewItem, NewJob, NewResult
+from store.rows import ItemRow, Lease, NewItem, NewJob, NewResult, NewRun
+from store.run_rows import EpochFacts
 
 AcceptJob = Callable[..., int]
 
@@ -35,3 +37,30 @@ def ok_results(lease: Lease, items: list[ItemRow] | None = None) -> list[NewResu
         NewResult(n, "ok", label="robin", score=0.9, topk='[{"label": "robin", "score": 0.9}]', width=4, height=3)
         for n in indices
     ]
+
+
+@pytest.fixture
+def accept_training(database: Database, model_id: int) -> AcceptJob:
+    """Accept a finetune job of `count` labelled items; further arguments are those of NewRun."""
+
+    def accept(count: int = 6, **run: object) -> int:
+        values = {"name": "finches", "recipe": {"mode": "head"}, "seed": 7, "base_model_id": model_id, **run}
+        found = (NewItem(f"{n:05}.jpg".encode(), label=("robin", "wren")[n % 2]) for n in range(count))
+        job = NewJob(None, root=b"/photos", kind="finetune", queue="train", run=NewRun(**values))  # type: ignore[arg-type]  # by name
+        return jobs.accept(database, job, found)
+
+    return accept
+
+
+def train(database: Database, worker: str = "t") -> Lease:
+    """A claim of a training, which must be due."""
+    lease = claim(database, Claimer(worker, queue="train"))
+    assert lease is not None
+    return lease
+
+
+def epoch(number: int, *, best: bool = True, **values: float) -> EpochFacts:
+    """An epoch whose losses fall with its number, unless said otherwise."""
+    known = {"loss": 1 / number, "accuracy": 0.5, "top5": 1.0, "val_loss": 2 / number, "val_accuracy": 0.4}
+    measured = {**known, "val_top5": 1.0, "learning_rate": 0.1, "images_per_s": 100.0, "seconds": 2.0, **values}
+    return EpochFacts(epoch=number, phase="head", is_best=best, patience_left=3, metrics={"lr": 0.1}, **measured)

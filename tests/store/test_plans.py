@@ -1,16 +1,19 @@
-"""The hot queries use their indexes; asserted by EXPLAIN on PostgreSQL, with enough rows to matter."""
+"""The hot queries use their indexes; asserted by EXPLAIN, on PostgreSQL with enough rows to matter."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
-from sqlalchemy import event, text
+from sqlalchemy import Connection, event, text
 
 from store import jobs, schema
 from store.catalog import register_model
 from store.claims import Claimer, claim
+from store.commits import commit_slice
 from store.database import Database
+from store.evaluations import flips
 from store.memory import recall
-from store.rows import NewItem, NewJob
+from store.rows import NewItem, NewJob, NewResult
 from tests.servers import new_postgres_database
 
 
@@ -64,3 +67,29 @@ def test_recalling_answers_uses_the_key(big: Database) -> None:
     plan = plans(big, lambda: recall(big, 1, 1, [b"x" * 16]))
     assert "pk_memo" in plan
     assert "Seq Scan on memo" not in plan
+
+
+def test_comparing_two_evaluations_does_not_compare_each_image_with_each(tmp_path: Path) -> None:
+    """SQLite's own count of its steps: about 0.2 million; 9 million pairs would be far beyond the limit."""
+    database = Database(f"sqlite:///{tmp_path}/pixmill.db")
+    schema.ensure(database)
+    evaluations = []
+    for version in (1, 2):
+        model = register_model(database, ("birds", version), str(version) * 64, ["a", "b"], "{}", "/m")
+        found = (NewItem(b"%d.jpg" % n, label="a") for n in range(3000))
+        evaluations.append(jobs.accept(database, NewJob(model), found))
+        while lease := claim(database, Claimer("w")):
+            rows = [
+                NewResult(n, "ok", label="ab"[n % version], score=0.9, topk="[]", content_hash=b"%016d" % n)
+                for n in range(lease.lo, lease.hi)
+            ]
+            commit_slice(database, lease, rows, last=True)
+
+    @event.listens_for(database.engine, "begin")
+    def _limit(connection: Connection) -> None:
+        driver = connection.connection.driver_connection
+        assert driver is not None
+        driver.set_progress_handler(lambda: 1, 3_000_000)
+
+    assert len(flips(database, *evaluations)) == 1500
+    database.close()

@@ -9,15 +9,18 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import text
 
-from store import insights, schema
-from store.claims import Claimer, claim
+from store import insights, runs, schema
+from store.claims import Claimer, claim, release
 from store.commits import commit_slice
 from store.database import Database
 from store.errors import DatabaseUnavailable, SchemaMismatch
+from store.run_data import write_survey
 from store.tables import metadata
-from tests.store.conftest import AcceptJob, ok_results
+from store.views import definitions
+from tests.store.conftest import AcceptJob, epoch, ok_results, train
+from tests.store.test_run_data import survey
 
-VIEWS = ("v_results", "v_failures", "v_job_totals", "v_confusion", "v_model_diff", "v_run_curve")
+VIEWS = tuple(definitions("sqlite"))
 
 
 def test_the_head_constant_is_the_newest_migration() -> None:
@@ -43,6 +46,53 @@ def test_a_database_with_data_goes_down_and_up_again(database: Database, accept_
     schema.upgrade(database)
     schema.check(database)
     assert insights.list_jobs(database) == []
+
+
+def test_trainings_go_down_one_version_and_up_again_with_what_both_can_hold(
+    database: Database, accept_training: AcceptJob, model_id: int
+) -> None:
+    job_id = accept_training()
+    lease = train(database)
+    write_survey(database, lease, survey())
+    for n in (1, 2):
+        runs.add_epoch(database, lease, epoch(n))
+    runs.set_model(database, lease, model_id, 2, 1.0)
+    runs.finish_run(database, lease, "done")
+    before = runs.run_of_job(database, job_id)
+    schema.downgrade(database, "0001")
+    with database.read() as connection:
+        curve = connection.execute(text("SELECT run, epoch, loss FROM v_run_curve ORDER BY epoch")).all()
+    assert [tuple(row) for row in curve] == [("finches", 1, 1.0), ("finches", 2, 0.5)]
+    schema.upgrade(database)
+    schema.check(database)
+    after = runs.run_of_job(database, job_id)
+    assert (after.name, after.state, after.recipe, after.fingerprint) == (
+        *(before.name, before.state, before.recipe, before.fingerprint),
+    )
+    assert (after.model, after.epochs, after.finished_at) == ("birds@1", 2, before.finished_at)
+    assert len(after.uid) == 32
+    assert after.uid != before.uid
+    with database.read() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": False})
+        assert compare_metadata(context, metadata) == []
+
+
+def test_the_curve_of_a_run_marks_its_best_epoch_and_its_restarts(
+    database: Database, accept_training: AcceptJob
+) -> None:
+    accept_training()
+    for attempt in (1, 2):
+        lease = train(database)
+        runs.add_epoch(database, lease, epoch(attempt, best=attempt == 1))
+        release(database, lease)
+    with database.read() as connection:
+        query = "SELECT run, epoch, phase, val_top5, is_best, restarted FROM v_run_curve ORDER BY epoch"
+        assert [tuple(row) for row in connection.execute(text(query))] == [
+            ("finches", 1, "head", 1.0, 1, 0),
+            ("finches", 2, "head", 1.0, 0, 1),
+        ]
+        query = "SELECT run, state, base, best_epoch, epochs FROM v_runs"
+        assert tuple(connection.execute(text(query)).one()) == ("finches", "running", "birds@1", 1, 2)
 
 
 def test_every_documented_view_can_be_queried(database: Database, accept_job: AcceptJob) -> None:

@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from store.views import definitions
+from store.migrations.views_0001 import definitions
 
 revision = "0001"
 down_revision = None
