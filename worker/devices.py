@@ -27,18 +27,19 @@ class Device:
         """ "cpu" or "gpu"."""
         return "gpu" if self.visible else "cpu"
 
-    def worker_id(self, run_folder: Path) -> str:
+    def worker_id(self, run_folder: Path, queue: str = "classify") -> str:
         """The name under which its worker signs in: host/device, and for a CPU, which homes share, which home."""
-        host = socket.gethostname()
+        post = "" if queue == "classify" else f"/{queue}"
         if self.visible:
-            return f"{host}/{self.name}"
-        return f"{host}/{self.name}-{hashlib.sha256(os.fsencode(run_folder)).hexdigest()[:6]}"
+            return f"{socket.gethostname()}/{self.name}{post}"
+        return f"{socket.gethostname()}/{self.name}-{hashlib.sha256(os.fsencode(run_folder)).hexdigest()[:6]}{post}"
 
-    def lock_path(self, run_folder: Path) -> Path:
-        """The exclusive lock: one per machine for a GPU; one per home for the CPU, which homes may share."""
+    def lock_path(self, run_folder: Path, queue: str = "classify") -> Path:
+        """The exclusive lock of a queue: one per machine for a GPU; one per home for the CPU, which homes may share."""
+        name = self.name if queue == "classify" else f"{self.name}-{queue}"
         if self.visible:
-            return Path(tempfile.gettempdir()) / f"pixmill-{self.name}.lock"
-        return run_folder / f"{self.name}.lock"
+            return Path(tempfile.gettempdir()) / f"pixmill-{name}.lock"
+        return run_folder / f"{name}.lock"
 
 
 CPU = Device("cpu", "", "CPU")

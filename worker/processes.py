@@ -5,6 +5,7 @@ import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from models.children import die_with_parent
 
@@ -44,7 +45,7 @@ def stop_child(process: subprocess.Popen[bytes], grace_s: float) -> int:
     return process.wait()
 
 
-def kill_group(process: subprocess.Popen[bytes]) -> None:
+def kill_group(process: subprocess.Popen[Any]) -> None:
     """SIGKILL to a child and all its descendants."""
     try:
         os.killpg(process.pid, signal.SIGKILL)

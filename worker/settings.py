@@ -50,6 +50,9 @@ class Settings(BaseSettings):
     stall_s: float = Field(
         120.0, gt=0, description="A worker without progress for this long gives up its process, in seconds."
     )
+    checkpoint_s: float = Field(
+        30.0, gt=0, description="How much of a training a kill may cost at the most, in seconds."
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="What the worker's log file records."
     )
@@ -121,6 +124,11 @@ class Settings(BaseSettings):
     def cache_folder(self) -> Path:
         """What can be made again: compiled graphs, unpacked archives."""
         return self.home / "cache"
+
+    @property
+    def runs_folder(self) -> Path:
+        """Checkpoints and caches of trainings, a folder for each run."""
+        return self.home / "runs"
 
     @property
     def run_folder(self) -> Path:

@@ -1,28 +1,25 @@
-"""A worker's place at one device: its lock, its warm models, and the loop that drains the queue."""
+"""A classify worker: its warm models, and the loop that drains the queue."""
 
 from __future__ import annotations
 
 import logging
 import os
-import socket
 import time
 from collections.abc import Callable, Collection
 
 from models.errors import EngineOutOfMemory, ModelError
-from store import jobs, schema, workers
-from store.claims import Claimer, claim, give_up, release_dead
-from store.database import Database
-from store.errors import StoreError
+from store import jobs
+from store.claims import give_up
 from store.insights import job as read_job
 from store.memory import Known, recall
 from store.rows import JobRow, Lease
-from store.sweep import finish_jobs, sweep
+from store.sweep import finish_jobs
 from worker.answers import Answers
 from worker.devices import Device
 from worker.feed import Feed
 from worker.heartbeat import Heartbeat
-from worker.locks import FileLock
 from worker.pipeline import Pipeline, Row
+from worker.place import Place
 from worker.preparing import Preparer
 from worker.reading import Reader
 from worker.settings import Settings
@@ -33,7 +30,6 @@ from worker.warm import Loaded, Loader, WarmModels
 log = logging.getLogger(__name__)
 
 CHUNK_ITEMS = 16  # what one decode thread takes at a time
-LOCK_POLL_S = 0.05
 LOAD_ATTEMPTS = 3  # failures in a row before the job fails with the reason
 LOAD_RETRY_S = 2.0
 
@@ -42,27 +38,21 @@ class Station:
     """Claims shards and classifies their items on one device. One thread uses it."""
 
     def __init__(self, settings: Settings, device: Device, stopping: Callable[[], bool]) -> None:
+        self.place = Place(settings, device, "classify", stopping)
         self._settings = settings
-        self._device = device
         self._stopping = stopping
-        self._database = Database(settings.database)
-        self._lock = FileLock(device.lock_path(settings.run_folder))
+        self._database = self.place.database
         self._reader = Reader(settings.max_file_mb << 20, settings.cache_folder / "archives")
         self._warm = WarmModels(Loader(settings, device, self._database).load, settings.model_memory_mb << 20)
-        self._worker_id = device.worker_id(settings.run_folder)
         self._slices = Slices(self._database, settings.lease_s)
         self._rows = 0  # ever
         self._loading = False  # a model is being made ready
         self._load_failures = 0  # in a row, of the machine's making
 
-    def check(self) -> None:
-        """Raise SchemaMismatch where the database is not ours to work with, StoreError where it is away."""
-        schema.check(self._database)
-
     def drain(self) -> None:
         """Work until the queue is empty or the worker is to stop. Raises StoreError, and whatever a bug raises."""
-        self.take_device()
-        if not self._lock.held:
+        self.place.take()
+        if not self.place.held:
             return
         lease = self._claim()
         while lease is not None and not self._stopping():
@@ -78,29 +68,8 @@ class Station:
         for lease in held:
             give_up(self._database, lease, f"{type(error).__name__}: {error}")
 
-    def take_device(self) -> bool:
-        """Hold the device's lock from here on; whether an earlier holder's shards were freed by that.
-
-        Waits for the lock as long as the worker is not told to stop. Having got it proves that whoever held it is dead.
-        Raises OSError where the lock cannot be made.
-        """
-        if self._lock.held:
-            return False
-        while not self._lock.acquire():
-            if self._stopping():
-                return False
-            time.sleep(LOCK_POLL_S)
-        try:
-            freed = release_dead(self._database, self._worker_id)
-            if freed:
-                sweep(self._database)
-        except StoreError as error:
-            log.warning("the database is away: %s", error)  # leases end by themselves
-            return False
-        return freed > 0
-
     def _claim(self) -> Lease | None:
-        lease = claim(self._database, Claimer(self._worker_id, warm=self._warm.ids, lease_s=self._settings.lease_s))
+        lease = self.place.claim(self._warm.ids)
         if lease is not None:
             self._slices.hold(lease)
         return lease
@@ -181,15 +150,4 @@ class Station:
         return self._rows + self._slices.committed + self._reader.ticks
 
     def _report(self, state: str) -> None:
-        workers.report(
-            self._database,
-            workers.WorkerReport(
-                id=self._worker_id,
-                host=socket.gethostname(),
-                device=self._device.title,
-                pid=os.getpid(),
-                state=state,
-                model=self._warm.names or None,
-                images=self._rows,
-            ),
-        )
+        self.place.report(state, model=self._warm.names or None, images=self._rows)

@@ -13,7 +13,7 @@ from store.catalog import register_model
 from store.database import Database
 from store.jobs import accept
 from store.rows import NewItem, NewJob
-from worker.sources.entry import Source
+from worker.sources.entry import Entry, Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,17 +40,31 @@ class Scan:
         for n, entry in enumerate(chain([self._first], self._rest), 1):
             if each is not None and n % 1000 == 0:
                 each(n)
-            yield NewItem(
-                path=entry.path,
-                size=entry.size,
-                mtime_ns=entry.mtime_ns,
-                label=entry.label,
-                split=entry.split,
-                external_id=entry.external_id,
-                extra=entry.extra,
-                member=entry.member,
-                offset=entry.offset,
-            )
+            yield new_item(entry)
+
+
+def new_item(entry: Entry) -> NewItem:
+    """A source's entry as a row to be."""
+    return NewItem(
+        path=entry.path,
+        size=entry.size,
+        mtime_ns=entry.mtime_ns,
+        label=entry.label,
+        split=entry.split,
+        external_id=entry.external_id,
+        extra=entry.extra,
+        member=entry.member,
+        offset=entry.offset,
+    )
+
+
+def register_version(database: Database, version: ModelVersion) -> int:
+    """The database's id of a model version, which is made known to it if it was not. Raises StoreError."""
+    facts = version.manifest
+    wanted = json.dumps(asdict(facts.preprocessing))
+    return register_model(
+        database, (facts.name, facts.version), facts.digest, version.labels, wanted, str(version.path)
+    )
 
 
 def submit_classify(
@@ -64,15 +78,7 @@ def submit_classify(
 
     Raises SourceError for what is wrong with the source (nothing of the job is left then), StoreError for the database.
     """
-    facts = version.manifest
-    model_id = register_model(
-        database,
-        (facts.name, facts.version),
-        facts.digest,
-        version.labels,
-        json.dumps(asdict(facts.preprocessing)),
-        str(version.path),
-    )
+    model_id = register_version(database, version)
     source = scan.source
     job = NewJob(
         model_id=model_id,

@@ -1,4 +1,4 @@
-"""Supervision: one Celery worker per device, kept running; the embedded broker, kept running; the sweeper.
+"""Supervision: one Celery worker per device and queue, kept running; the embedded broker, kept running; the sweeper.
 
 Everything happens in one thread: the kernel ends a child with the thread that started it, so that one has to stay.
 """
@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from worker.broker import BrokerError, EmbeddedBroker
@@ -37,9 +38,10 @@ STEADY_S = 60.0  # a worker that lived this long starts again without a wait
 
 @dataclass(slots=True)
 class Seat:
-    """One device and the worker process that sits there."""
+    """One device, the queue that is served there, and the worker process that sits there."""
 
     device: Device
+    queue: str
     process: subprocess.Popen[bytes] | None = None
     started: float = 0.0
     deaths: int = 0
@@ -53,7 +55,7 @@ class Supervisor:
     settings: Settings
     devices: Sequence[Device]
     notify: Callable[[str], None] = lambda _: None
-    queue: str = "classify"
+    queues: Sequence[str] = ("classify",)
     _seats: list[Seat] = field(default_factory=list)
     _stop: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
@@ -64,7 +66,7 @@ class Supervisor:
 
     def start(self) -> None:
         """Start everything; returns when the broker answers. Raises BrokerError, OSError."""
-        self._seats = [Seat(device) for device in self.devices]
+        self._seats = [Seat(device, queue) for queue in self.queues for device in self.devices]
         self._thread = threading.Thread(target=self._run, name="supervisor")
         self._thread.start()
         self._ready.wait()
@@ -130,7 +132,7 @@ class Supervisor:
     def _make_sweeper(self) -> Sweeper:
         from worker.sweeper import Sweeper  # SQLAlchemy and Celery: half a second that a short command does not need
 
-        return Sweeper(self.settings, self.queue, len(self._seats))
+        return Sweeper(self.settings, self.queues, len(self.devices))
 
     def _keep(self, seat: Seat) -> None:
         """Start a seat's worker if it is not running and its wait is over."""
@@ -141,7 +143,7 @@ class Supervisor:
                 return
             self._note_death(seat, status, now)
         if now >= seat.not_before:
-            seat.process = self._start_worker(seat.device)
+            seat.process = self._start_worker(seat)
             seat.started = now
 
     def _note_death(self, seat: Seat, status: int, now: float) -> None:
@@ -151,18 +153,20 @@ class Supervisor:
         wait = math.inf if status == MISCONFIGURED else BACKOFF_S[min(seat.deaths, len(BACKOFF_S) - 1)]
         seat.not_before = now + wait
         again = "it stays down" if status == MISCONFIGURED else f"starting it again in {wait:.0f} s"
-        log.warning("the worker on %s ended with status %s; %s", seat.device.title, status, again)
-        self.notify(
-            f"The worker on {seat.device.title} ended (status {status}); {again}. Log: {self._log_path(seat.device)}"
-        )
+        log.warning("the %s worker on %s ended with status %s; %s", seat.queue, seat.device.title, status, again)
+        who = "worker" if seat.queue == "classify" else f"{seat.queue} worker"
+        self.notify(f"The {who} on {seat.device.title} ended (status {status}); {again}. Log: {self._log_path(seat)}")
 
-    def _log_path(self, device: Device) -> os.PathLike[str]:
-        return self.settings.log_folder / f"worker-{device.name}.log"
+    def _log_path(self, seat: Seat) -> Path:
+        post = "" if seat.queue == "classify" else f"{seat.queue}-"
+        return self.settings.log_folder / f"worker-{post}{seat.device.name}.log"
 
-    def _start_worker(self, device: Device) -> subprocess.Popen[bytes]:
+    def _start_worker(self, seat: Seat) -> subprocess.Popen[bytes]:
+        device = seat.device
         environment = {
             **os.environ,
             **self.settings.environment(),
+            "PIXMILL_QUEUE": seat.queue,
             "PIXMILL_DEVICE_NAME": device.name,
             "PIXMILL_DEVICE": device.visible,
             "PIXMILL_DEVICE_TITLE": device.title,
@@ -171,13 +175,14 @@ class Supervisor:
             "TF_FORCE_GPU_ALLOW_GROWTH": "true",
         }
         # -P: a folder named models or worker where the user stands must not be imported instead of ours.
-        command = [sys.executable, "-P", "-m", "worker", self.queue, device.name]
+        name = device.name if seat.queue == "classify" else f"{device.name}-{seat.queue}"
+        command = [sys.executable, "-P", "-m", "worker", seat.queue, name]
         self.settings.run_folder.mkdir(parents=True, exist_ok=True)
         return start_child(
             command,
             environment=environment,
             cwd=self.settings.run_folder,
-            log=self.settings.log_folder / f"worker-{device.name}.log",
+            log=self._log_path(seat),
         )
 
     def _end(self) -> None:

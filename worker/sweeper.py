@@ -1,6 +1,7 @@
 """The sweep, run every few seconds by a supervisor, and the hints that keep its workers awake."""
 
 import logging
+from collections.abc import Sequence
 
 from store.database import Database
 from store.errors import StoreError
@@ -15,23 +16,28 @@ log = logging.getLogger(__name__)
 class Sweeper:
     """Runs the sweep and keeps a few hints in the queue while there is work."""
 
-    def __init__(self, settings: Settings, queue: str, workers: int) -> None:
+    def __init__(self, settings: Settings, queues: Sequence[str], workers: int) -> None:
+        """`workers`: for each queue."""
         self._database = Database(settings.database)
         self._dispatcher = Dispatcher(settings)
-        self._queue = queue
+        self._queues = queues
         self._workers = workers
 
     def sweep(self) -> None:
         """One sweep; a database or broker that is away is only noted."""
         try:
             sweep(self._database)
-            ready = ready_shards(self._database, self._queue)
+            ready = {queue: ready_shards(self._database, queue) for queue in self._queues}
         except StoreError as error:
             log.warning("sweep put off: %s", error)
             return
-        waiting = self._dispatcher.waiting(self._queue) if ready else None
+        for queue, count in ready.items():
+            self._top_up(queue, count)
+
+    def _top_up(self, queue: str, ready: int) -> None:
+        waiting = self._dispatcher.waiting(queue) if ready else None
         for _ in range(min(ready, 2 * self._workers) - waiting if waiting is not None else 0):
-            self._dispatcher.ring(None, self._queue)
+            self._dispatcher.ring(None, queue)
 
     def close(self) -> None:
         """Close the connections."""

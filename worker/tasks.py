@@ -26,6 +26,7 @@ from worker.processes import MISCONFIGURED
 
 if TYPE_CHECKING:
     from worker.station import Station
+    from worker.training.station import TrainingStation
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +35,8 @@ log = logging.getLogger(__name__)
 _shared = mmap.mmap(-1, 3)
 _STOP, _BUSY, _BROKEN = 0, 1, 2
 IDLE_POLL_S = 0.02
-_station: Station | None = None
+QUEUE = os.environ.get("PIXMILL_QUEUE", "classify")  # the one that this worker serves; its supervisor says it
+_station: Station | TrainingStation | None = None
 _at_work = threading.Lock()  # one thread at a time uses the station
 RETRY_S = 2.0  # after a failure, before the next claim
 
@@ -50,14 +52,22 @@ def device() -> Device:
     return Device(name, os.environ.get("PIXMILL_DEVICE", ""), os.environ.get("PIXMILL_DEVICE_TITLE", CPU.title))
 
 
-def station() -> Station:
+def station() -> Station | TrainingStation:
     """This process's station, made at first use, in the child."""
     global _station  # noqa: PLW0603  Celery gives a task nowhere else to keep what lives as long as its process
     if _station is None:
-        from worker.station import Station
-
-        _station = Station(settings, device(), stopping)
+        _station = _make_station()
     return _station
+
+
+def _make_station() -> Station | TrainingStation:
+    if QUEUE == "train":
+        from worker.training.station import TrainingStation
+
+        return TrainingStation(settings, device(), stopping)
+    from worker.station import Station
+
+    return Station(settings, device(), stopping)
 
 
 @app.task(name=DRAIN)
@@ -122,12 +132,12 @@ def _get_ready() -> None:
     """Import what is heavy while the parent still connects to the broker; free what a dead predecessor held."""
     from store.errors import SchemaMismatch, StoreError
 
-    if device().kind == "cpu" and settings.engine in ("auto", "openvino"):
+    if QUEUE == "classify" and device().kind == "cpu" and settings.engine in ("auto", "openvino"):
         threading.Thread(target=_import_engine, daemon=True).start()
     try:
         with _at_work:
-            station().check()
-            freed = station().take_device()
+            station().place.check()
+            freed = station().place.take()
         if freed:
             _ring()
     except SchemaMismatch as error:
@@ -148,14 +158,14 @@ def _import_engine() -> None:
 def _ring() -> None:
     """Ring our own doorbell, as well as it goes: without a broker the sweeper does it later."""
     try:
-        drain.apply_async(retry=False)
+        drain.apply_async(retry=False, queue=QUEUE)
     except BROKER_ERRORS as error:
         log.info("not rung: %s", error)
 
 
 @worker_ready.connect
 def _ready(**_: Any) -> None:
-    log.warning("the worker on %s is ready", device().title)
+    log.warning("the %s worker on %s is ready", QUEUE, device().title)
     _ring()  # there may be work already, and nobody else who rings
 
 

@@ -1,0 +1,147 @@
+"""Accepting a finetune job: a labelled data set, a recipe, and a name for what comes out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from models.datasets.census import count, problems
+from models.datasets.splits import understand
+from models.errors import InvalidRecipe
+from models.labels import check_labels
+from models.manifest import ModelVersion
+from models.recipes import Recipe
+from models.references import check_name
+from models.registry import Registry
+from models.training.backbones import BACKBONES
+from models.training.networks import NETWORKS
+from store.database import Database
+from store.jobs import accept
+from store.rows import NewItem, NewJob, NewRun
+from worker.sources.entry import Entry, Source, pass_over
+from worker.submission import new_item, register_version
+
+Each = Callable[[int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """What was asked for. `continued_from`: the id of a finished run that goes on for more epochs."""
+
+    name: str
+    recipe: Recipe
+    allow_leaks: bool = False
+    priority: int = 5
+    owner: str = ""
+    continued_from: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """The labelled pictures of a source, read to its end. `labels`: class names, sorted."""
+
+    source: Source
+    entries: list[Entry]
+    labels: tuple[str, ...]
+    counts: Mapping[str, Mapping[str, int]]  # pictures per label, per split; "train" where none is given
+
+
+def check_dataset(source: Source, each: Each | None = None) -> Dataset:
+    """Read a source opened with labels="folder". Pictures without a label are passed over, and counted as such.
+
+    Raises SourceError for what is wrong with the source, InvalidRecipe where no picture has a label.
+    """
+    entries, unlabelled = [], 0
+    for n, entry in enumerate(source, 1):
+        if each is not None and n % 1000 == 0:
+            each(n)
+        if entry.label:
+            entries.append(entry)
+        else:
+            unlabelled += 1
+            pass_over(source.ignored, "no class folder")
+    if not entries:
+        raise InvalidRecipe(
+            f"Expected a folder for each class (DATASET/cats/1.jpg, or DATASET/train/cats/1.jpg) or a manifest with a "
+            f"column label; the {unlabelled:,} pictures of the {source.description} have no label."
+        )
+    counts = count([entry.label or "" for entry in entries], [understand(entry.split) or "train" for entry in entries])
+    return Dataset(source, entries, check_labels(sorted(counts), source.description), counts)
+
+
+def submit_finetune(
+    database: Database, dataset: Dataset, training: Training, registry: Registry, each: Each | None = None
+) -> int:
+    """Accept a finetune job with its run, and return the job's id.
+
+    Raises InvalidRecipe where recipe, data and base do not fit, UnknownModel, InvalidModel for a name, StoreError.
+    """
+    recipe = training.recipe
+    base = registry.get(recipe.base) if recipe.base is not None else None
+    check_start(recipe)
+    kept = base.labels if base is not None and recipe.keep_head else None
+    problems(dataset.counts, recipe, kept)
+    if base is not None:
+        recipe = recipe.model_copy(update={"base": base.reference})  # what was meant today, also tomorrow
+    job = NewJob(
+        model_id=None,
+        description=f"{training.name}: {dataset.source.description}",
+        root=os.fsencode(dataset.source.root),
+        confined=dataset.source.confined,
+        priority=training.priority,
+        owner=training.owner,
+        queue="train",
+        kind="finetune",
+        run=_new_run(database, dataset, replace(training, recipe=recipe), base),
+    )
+    return accept(database, job, _items(dataset, each), dataset.source.ignored)
+
+
+def check_start(recipe: Recipe) -> None:
+    """Raise InvalidRecipe where a mode has nothing to begin with."""
+    if recipe.preset is None:
+        if recipe.mode == "scratch":
+            raise InvalidRecipe(
+                "scratch begins with an architecture, not with a trained model: name one with --preset."
+            )
+        return
+    if recipe.preset in NETWORKS:
+        if recipe.mode != "scratch":
+            raise InvalidRecipe(
+                f"{recipe.preset} is a small network without pretrained weights: mode {recipe.mode} has no backbone to "
+                "begin with. Leave --mode away, or choose scratch."
+            )
+    elif recipe.preset not in BACKBONES:
+        _refuse_preset(recipe.preset)
+    if recipe.keep_head:
+        raise InvalidRecipe("keep_head goes on with a registered model's last layer: name the model with --base.")
+
+
+def _refuse_preset(name: str) -> None:
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, [*NETWORKS, *BACKBONES], n=3, cutoff=0.4)
+    hint = f" Did you mean {' or '.join(near)}?" if near else ""
+    raise InvalidRecipe(f"There is no architecture {name!r}.{hint} `pixmill models presets` lists them.")
+
+
+def _new_run(database: Database, dataset: Dataset, training: Training, base: ModelVersion | None) -> NewRun:
+    recipe = training.recipe
+    return NewRun(
+        name=check_name(training.name),
+        recipe=recipe.model_dump(exclude_none=True),
+        options={"allow_leaks": training.allow_leaks, "labels": list(dataset.labels)},
+        seed=recipe.seed,
+        base_model_id=register_version(database, base) if base is not None else None,
+        monitor=recipe.stopping.monitor,
+        epochs_planned=recipe.total_epochs,
+        continued_from=training.continued_from,
+    )
+
+
+def _items(dataset: Dataset, each: Each | None) -> Iterator[NewItem]:
+    for n, entry in enumerate(dataset.entries, 1):
+        if each is not None and n % 1000 == 0:
+            each(n)
+        yield new_item(entry)

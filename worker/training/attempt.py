@@ -1,0 +1,266 @@
+"""One attempt at one run, from the station's side: the trainer's request, and its messages written down."""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from models import errors
+from models.errors import ModelError
+from models.manifest import Manifest, ModelVersion
+from models.recipes import check_recipe
+from models.registry import Registry
+from models.training.checkpoints import prune
+from store.database import Database
+from store.insights import job as read_job
+from store.rows import Lease, NewResult
+from store.run_data import write_survey
+from store.run_rows import EpochFacts, Finding, RunItem, RunRow, Survey, Wanted
+from store.runs import add_epoch, begin, move_checkpoint, set_model, set_stage
+from store.training_items import training_items
+from worker.devices import Device
+from worker.settings import Settings
+from worker.submission import register_version
+from worker.training.process import Message, TrainerProcess
+from worker.training.request import Request, TrainingItem, write_items
+
+log = logging.getLogger(__name__)
+
+WAIT_S = 0.2  # for the next message
+PAUSE_S = 120.0  # what a trainer may take to write its checkpoint and leave
+BEFORE_TRAINING = ("", "reading", "comparing", "starting", "features")  # what is done there is done again
+LIBRARIES = ("keras", "tensorflow", "tensorflow-cpu", "keras-cv", "openvino", "numpy", "pillow", "scikit-learn")
+
+Wish = Callable[[], Wanted]
+
+
+class TrainerDied(Exception):
+    """The trainer ended without an answer; the message has its last words."""
+
+
+class Attempt:
+    """One trainer, from its start to its end."""
+
+    def __init__(self, settings: Settings, device: Device, database: Database, lease: Lease, run: RunRow) -> None:
+        self._settings = settings
+        self._device = device
+        self._database = database
+        self._lease = lease
+        self._run = run
+        self._folder = settings.runs_folder / run.uid
+        self._registry = Registry(settings.models_folder)
+        self._stage = ""
+        self._epoch: dict[str, Any] = {}  # what the last finished one said
+        self._answer: Message | None = None
+
+    def train(self, wish: Wish, sign: Callable[[], None]) -> bool:
+        """Run the trainer to its end; True when there is a model, False where the run is to be given back.
+
+        Raises LeaseLost, TrainerDied, ModelError (what the trainer says cannot be).
+        """
+        earlier = self._made_before()
+        if earlier is not None:
+            self._register(earlier, self._run.best_epoch, self._run.best_value)
+            return True
+        with self._registry.staging() as staging:
+            request = self._request(staging)
+            self._prepare_folder()
+            self._begin()
+            log.info("run %d of job %d: attempt %d", self._run.id, self._lease.job_id, self._lease.attempt)
+            trainer = TrainerProcess(
+                request.to_json(),
+                self._settings.log_folder / f"trainer-{self._device.name}.log",
+                on_gpu=self._device.kind == "gpu",
+            )
+            try:
+                self._converse(trainer, wish, sign)
+            finally:
+                trainer.end()
+            return self._conclude()
+
+    def _converse(self, trainer: TrainerProcess, wish: Wish, sign: Callable[[], None]) -> None:
+        """Write down what the trainer says and pass on what a person wants, until either ends it."""
+        asked: float | None = None  # when the trainer was asked to end
+        while self._answer is None:
+            message = trainer.next(WAIT_S)
+            wanted = wish()
+            if wanted in ("lost", "cancel") or (wanted != "go" and self._may_be_killed(wanted, asked)):
+                return
+            if wanted != "go" and asked is None:
+                trainer.tell({"wanted": wanted})
+                asked = time.monotonic()
+            if message is not None:
+                sign()
+                self._take(message)
+            elif trainer.is_over:
+                raise TrainerDied(trainer.last_words())
+
+    def _may_be_killed(self, wanted: Wanted, asked: float | None) -> bool:
+        """Whether a trainer that is to end has nothing to save, or takes too long over it."""
+        if wanted == "stop" and self._run.checkpoint is not None:
+            return False  # it makes a model of the best that an earlier attempt has reached
+        return self._stage in BEFORE_TRAINING or (asked is not None and time.monotonic() - asked > PAUSE_S)
+
+    def _take(self, message: Message) -> None:
+        """Write down what one message says."""
+        kind = message.pop("kind")
+        if kind in ("answer", "error"):
+            self._answer = message
+        elif kind == "stage":
+            self._stage = message["stage"]
+            self._show(message)
+        elif kind == "progress":
+            self._show(message)
+        elif kind == "survey":
+            write_survey(self._database, self._lease, self._survey(Path(message["path"])))
+        elif kind == "epoch":
+            self._epoch = message
+            add_epoch(self._database, self._lease, EpochFacts(**message))
+        elif kind == "checkpoint":
+            move_checkpoint(self._database, self._lease, message["path"], message["epoch"], message["step"])
+            prune(Path(message["path"]))
+        elif kind == "anew":
+            self._begin(anew=True)
+
+    def _show(self, progress: Message) -> None:
+        last = {key: self._epoch.get(key) for key in ("val_loss", "val_accuracy", "patience_left")}
+        set_stage(self._database, self._lease, self._stage, {**progress, **last})
+
+    def _conclude(self) -> bool:
+        """What the trainer's last message means. Raises the ModelError that it tells of."""
+        answer = self._answer
+        if answer is None:
+            return False
+        if "error" in answer:
+            raise _error(answer)
+        if "version" not in answer:
+            return False
+        folder = Path(answer["version"])
+        draft = Manifest.load(folder / "manifest.json")
+        added = self._registry.add(folder, draft)
+        self._register(added, answer["best_epoch"], answer["best_value"])
+        self._tidy()
+        return True
+
+    def _register(self, added: ModelVersion, best_epoch: int | None, best_value: float | None) -> None:
+        model_id = register_version(self._database, added)
+        set_model(self._database, self._lease, model_id, best_epoch, best_value)
+
+    def _made_before(self) -> ModelVersion | None:
+        """The version that an attempt made which died before it could say so."""
+        for known in self._registry.list():
+            if known.manifest.lineage.get("run") == self._run.uid:
+                return known
+        return None
+
+    def _begin(self, *, anew: bool = False) -> None:
+        begin(
+            self._database,
+            self._lease,
+            device=self._device.title,
+            libraries=dict(_libraries()),
+            code_version=version("pixmill"),
+            resume_epoch=0 if anew else (self._run.checkpoint_epoch or 0),
+        )
+
+    def _request(self, staging: Path) -> Request:
+        run, settings = self._run, self._settings
+        recipe = check_recipe(run.recipe)
+        base = self._registry.get(recipe.base) if recipe.base is not None else None
+        job = read_job(self._database, self._lease.job_id)
+        labels = base.labels if base is not None and recipe.keep_head else tuple(run.options["labels"])
+        return Request(
+            name=run.name,
+            recipe=recipe,
+            labels=labels,
+            folder=str(self._folder),
+            attempt_folder=str(self._folder / "attempts" / self._lease.token),
+            staging=str(staging),
+            base=str(base.path.resolve()) if base is not None else "",
+            checkpoint=self._checkpoint(),
+            allow_leaks=bool(run.options.get("allow_leaks")),
+            lineage=self._lineage(base),
+            root=base64.b64encode(job.root).decode(),
+            confined=job.confined,
+            precision=settings.precision,
+            max_pixels=settings.max_pixels,
+            max_bytes=settings.max_file_mb << 20,
+            cache_folder=str(settings.cache_folder),
+            threads=settings.decode_threads or os.cpu_count() or 2,
+            on_gpu=self._device.kind == "gpu",
+            checkpoint_s=settings.checkpoint_s,
+        )
+
+    def _lineage(self, base: ModelVersion | None) -> dict[str, Any]:
+        lineage: dict[str, Any] = {
+            "kind": "run",
+            "run": self._run.uid,
+            "run_id": self._run.id,
+            "recipe": self._run.recipe,
+        }
+        if base is not None:
+            lineage |= {"base": base.reference, "base_digest": base.manifest.digest}
+        return lineage
+
+    def _checkpoint(self) -> str:
+        """The checkpoint to go on from, if it can be reached from here."""
+        path = self._run.checkpoint
+        return path if path is not None and Path(path).is_dir() else ""
+
+    def _prepare_folder(self) -> None:
+        """The run's folder with its list of items; attempts that nothing points to any more go."""
+        attempts = self._folder / "attempts"
+        attempts.mkdir(parents=True, exist_ok=True)
+        kept = Path(self._checkpoint()).parent.name
+        for old in attempts.iterdir():
+            if old.name not in (kept, self._lease.token):
+                shutil.rmtree(old, ignore_errors=True)
+        listed = self._folder / "items.jsonl"
+        if not listed.exists():
+            rows = training_items(self._database, self._lease.job_id)
+            write_items(listed, (TrainingItem(**{name: getattr(row, name) for name in row.__slots__}) for row in rows))
+
+    def _tidy(self) -> None:
+        """What a finished run does not need to go on: its caches can be made again."""
+        for name in ("pixels.npy", "features.npy"):
+            (self._folder / name).unlink(missing_ok=True)
+
+    def _survey(self, path: Path) -> Survey:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        return Survey(
+            items=[RunItem(idx, split, bytes.fromhex(digest)) for _row, idx, split, digest in values["items"]],
+            findings=[Finding(**finding) for finding in values["findings"]],
+            failed=[
+                NewResult(idx, "failed", error_code=code, error=message)
+                for _row, idx, code, message in values["failures"]
+            ],
+            census=values["census"],
+            fingerprint=values["fingerprint"],
+        )
+
+
+def _error(answer: Message) -> ModelError:
+    """The error that a trainer told of."""
+    kind = getattr(errors, str(answer["error"]), ModelError)
+    if not (isinstance(kind, type) and issubclass(kind, ModelError)) or kind in (
+        errors.ImageError,
+        errors.UnknownModel,
+    ):
+        kind = ModelError
+    return kind(answer["message"])
+
+
+def _libraries() -> Iterator[tuple[str, str]]:
+    for name in LIBRARIES:
+        try:
+            yield name, version(name)
+        except PackageNotFoundError:
+            continue
