@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from cli import classify, db, demo, doctor, jobs, models, results, sort, sql, worker
+from cli import classify, db, demo, doctor, evaluate, finetune, jobs, models, results, runs, sort, sql, worker
 from cli.errors import Exit, exit_code, message
 from cli.output import fail, say
 
@@ -22,12 +22,15 @@ app = typer.Typer(
 )
 app.command()(demo.demo)
 app.command()(classify.classify)
+app.command()(finetune.finetune)
+app.command()(evaluate.evaluate)
 app.command()(results.results)
 app.command()(sort.sort)
 app.command()(sql.sql)
 app.command()(worker.worker)
 app.command()(doctor.doctor)
 app.add_typer(jobs.app, name="jobs")
+app.add_typer(runs.app, name="runs")
 app.add_typer(models.app, name="models")
 app.add_typer(db.app, name="db")
 

@@ -8,20 +8,39 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress import BarColumn, Progress, TextColumn
 
-from cli.context import make_home, open_database, registry, settings
+from cli.context import make_home, open_database, settings
 from cli.errors import CommandError
-from cli.output import emit_json, err, interactive, make_table, say
+from cli.output import emit_json, err, make_table, say
+from models.recipes import Recipe, make_recipe
 from worker.settings import Settings
 
 if TYPE_CHECKING:
-    from models.digits import Epoch
-    from models.manifest import ModelVersion
     from store.database import Database
+    from store.run_rows import RunRow
 
 NAME = "demo_digits"
 MISTAKES = 8
+SIDE = 16  # pixels that the network sees: half the PNG's side keeps all that the 8×8 original knows
+
+
+def demo_recipe() -> Recipe:
+    """The recipe of the demonstration: a small network, the whole frame, small shifts."""
+    return make_recipe(
+        "scratch",
+        base=None,
+        preset="fashion_cnn",
+        said={
+            "epochs": 12,
+            "batch_size": 32,
+            "image": {"width": SIDE, "height": SIDE, "channels": 1, "crop": "squash", "interpolation": "area"},
+            "optimizer": {"name": "adam", "learning_rate": 3e-3},
+            "schedule": {"name": "warmup_hold_cosine", "warmup": 0.05, "hold": 0.3},
+            "loss": {"label_smoothing": 0.05},
+            "regularization": {"dropout": 0.3},
+            "augmentation": {"shift": 0.1},
+        },
+    )
 
 
 def demo(json: Annotated[bool, typer.Option("--json", help="The outcome as JSON on stdout.")] = False) -> None:
@@ -38,47 +57,41 @@ def demo(json: Annotated[bool, typer.Option("--json", help="The outcome as JSON 
     say("1/3  Writing 1,797 handwritten digits as PNG files …", "bold")
     train, test = write_digits(folder)
     say(f"     {train} · {test}")
-    say("2/3  Training a small network on them, in a process of its own …", "bold")
-    version = _train(chosen, folder, train)
-    say(f"3/3  Classifying {test} with {version.reference} …", "bold")
-    job_id = _classify(chosen, test, version)
+    say("2/3  Training a small network on them, as a job like any other …", "bold")
+    run = _train(chosen, train)
+    say(f"3/3  Classifying {test} with {run.model} …", "bold")
+    job_id = _classify(chosen, test, str(run.model))
     with open_database(chosen) as database:
-        _review(database, job_id, time.monotonic() - begun, json=json)
+        _review(database, job_id, run, time.monotonic() - begun, json=json)
 
 
-def _train(chosen: Settings, folder: Path, train: Path) -> ModelVersion:
-    from models.digits import EPOCHS, IMPORT_AS, train_digits
-    from models.importing import import_keras
+def _train(chosen: Settings, train: Path) -> RunRow:
+    """Queue the training and follow it; some of the pictures are held back to choose the best epoch."""
+    from cli.finetune import Manner
+    from cli.finetune import train as finetune
+    from store.runs import run_of_job
+    from worker.finetuning import Training
+    from worker.sources.opening import open_source
 
-    columns = (
-        TextColumn("     epoch {task.completed}/{task.total}"),
-        BarColumn(bar_width=28),
-        TextColumn("{task.fields[told]}"),
-    )
-    with Progress(*columns, console=err, transient=True, disable=not interactive()) as progress:
-        task = progress.add_task("", total=EPOCHS, told="starting")
-
-        def each(epoch: Epoch) -> None:
-            told = f"loss {epoch.loss:.3f} · accuracy {epoch.val_accuracy:.3f} on pictures held back"
-            progress.update(task, completed=epoch.epoch, total=epoch.epochs, told=told)
-            if not interactive():
-                say(f"     epoch {epoch.epoch}/{epoch.epochs}: {told}")
-
-        model, labels = train_digits(folder / "model", train, each_epoch=each)
-    say("     Importing it: checked, opened in a sandbox, compiled …")
-    return import_keras(model, registry(chosen), name=NAME, labels=labels, overrides=IMPORT_AS)
+    source = open_source([str(train)], labels="folder")
+    job_id, code = finetune(chosen, source, Training(NAME, demo_recipe()), Manner(device="cpu"))
+    with open_database(chosen) as database:
+        run = run_of_job(database, job_id)
+    if run.model is None:
+        raise typer.Exit(code)
+    return run
 
 
-def _classify(chosen: Settings, test: Path, version: ModelVersion) -> int:
+def _classify(chosen: Settings, test: Path, model: str) -> int:
     from cli.classify import Request, run
     from worker.sources.opening import open_source
 
     source = open_source([str(test)], labels="folder")
-    request = Request(version.reference, 3, reuse=False, priority=5, detach=False, quiet=True, device="cpu")
+    request = Request(model, 3, reuse=False, priority=5, detach=False, quiet=True, device="cpu")
     return run(chosen, source, request)[0]
 
 
-def _review(database: Database, job_id: int, seconds: float, *, json: bool) -> None:
+def _review(database: Database, job_id: int, run: RunRow, seconds: float, *, json: bool) -> None:
     from cli import summary
     from store.insights import agreement
     from store.insights import job as read_job
@@ -89,7 +102,8 @@ def _review(database: Database, job_id: int, seconds: float, *, json: bool) -> N
     wrong = sorted(stream(database, job_id, Filter(wrong=True)), key=lambda one: -(one.score or 0))
     accuracy = right / labelled if labelled else 0.0
     if json:
-        emit_json({**summary.as_json(row), "accuracy": accuracy, "mistakes": len(wrong), "seconds": round(seconds, 1)})
+        found = {"accuracy": accuracy, "mistakes": len(wrong), "run": run.id, "seconds": round(seconds, 1)}
+        emit_json({**summary.as_json(row), **found})
     say(
         f"\n{row.classified:,} images classified, {right:,} of {labelled:,} right: accuracy {accuracy:.4f}",
         "bold green",
@@ -98,9 +112,12 @@ def _review(database: Database, job_id: int, seconds: float, *, json: bool) -> N
         shown = [(one.file_name, one.true_label, one.label, one.score) for one in wrong[:MISTAKES]]
         err.print(make_table(("most confident mistakes", "is a", "taken for a", "score"), shown))
     say(f"\nThat took {seconds:.0f} s. Every picture is a row now:")
+    say(f"  pixmill runs show {run.id}                    how the training went")
     say(f"  pixmill results {job_id} --wrong")
     say('  pixmill sql "SELECT true_label, predicted_label, images FROM v_confusion"')
     say("Now yours:")
     say("  pixmill models presets                 pretrained classifiers")
     say("  pixmill models import MODEL.keras      your own")
+    say("  pixmill finetune ~/Pictures --name NAME --base MODEL")
+    say("                                         a folder per class becomes a model")
     say("  pixmill classify ~/Pictures            a folder becomes rows")

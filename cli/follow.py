@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable
 
 from rich.progress import BarColumn, Progress, TextColumn
 
 from cli.output import err, interactive, say
+from cli.speed import Speed
 from store.database import Database
 from store.insights import job as read_job
 from store.rows import JobRow
@@ -16,37 +16,6 @@ from store.states import JobState
 
 POLL_S = 0.1
 PLAIN_S = 10.0  # between lines where nobody watches a terminal
-WINDOW_S = 10.0  # over which the speed is measured
-
-
-class Speed:
-    """Images per second over the last seconds."""
-
-    def __init__(self) -> None:
-        self._points: deque[tuple[float, int]] = deque()
-
-    def note(self, done: int, now: float) -> None:
-        """Note how many are done at a time."""
-        self._points.append((now, done))
-        while now - self._points[0][0] > WINDOW_S and len(self._points) > 2:
-            self._points.popleft()
-
-    @property
-    def rate(self) -> float:
-        """Images per second; 0 while unknown."""
-        (first, before), (last, after) = self._points[0], self._points[-1]
-        return (after - before) / (last - first) if last > first else 0.0
-
-    def left(self, pending: int) -> str:
-        """The time left, for people."""
-        return clock(pending / self.rate) if self.rate > 0 else "–"
-
-
-def clock(seconds: float) -> str:
-    """Seconds as `0:42` or `3:10:05`."""
-    whole = round(seconds)
-    hours, rest = divmod(whole, 3600)
-    return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"
 
 
 Show = Callable[[JobRow, Speed], None]
@@ -57,6 +26,10 @@ def follow(database: Database, job_id: int, check: Callable[[], None]) -> JobRow
 
     `check` is called while waiting; what it raises ends the wait.
     """
+    if read_job(database, job_id).kind == "finetune":
+        from cli.training_follow import follow_training
+
+        return follow_training(database, job_id, check)
 
     def watch(show: Show) -> JobRow:
         return _watch(database, job_id, show, check)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.classify import follow_to_end, no_check
+from cli.clock import moment
 from cli.context import has_database, open_database, settings
+from cli.errors import CommandError
 from cli.output import emit_json, emit_table, say
+from cli.submitting import follow_to_end, no_check
 
 if TYPE_CHECKING:
     from store.database import Database
@@ -42,24 +43,20 @@ def list_(
             emit_json(as_json(row))
         return
     emit_table(
-        ("job", "state", "found", "done", "failed", "model", "created", "what"),
+        ("job", "kind", "state", "found", "done", "failed", "model", "created", "what"),
         (
             (
-                *(row.id, row.state.value.replace("_", " "), row.found, row.classified, row.failed),
-                *(row.model, _time(row.created_at), row.description),
+                *(row.id, row.kind, row.state.value.replace("_", " "), row.found, row.classified, row.failed),
+                *(row.model, moment(row.created_at), row.description),
             )
             for row in rows
         ),
     )
 
 
-def _time(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).astimezone().strftime("%Y-%m-%d %H:%M")
-
-
 @app.command()
 def show(job: Job, json: Json = False) -> None:
-    """Show one job: totals, classes, failures by reason."""
+    """Show one job: totals, classes, failures by reason; of a training its model, its data, its test."""
     from cli import summary
     from cli.output import out
     from store.insights import job as read_job
@@ -67,7 +64,7 @@ def show(job: Job, json: Json = False) -> None:
     with open_database(settings()) as database:
         row = read_job(database, job)
         if json:
-            emit_json(summary.as_json(row))
+            emit_json(summary.job_json(database, row))
         else:
             summary.summarize(database, row, out)
 
@@ -80,21 +77,21 @@ def follow(job: Job, json: Json = False) -> None:
 
 
 def _follow(database: Database, job: int, *, json: bool) -> None:
-    from cli.local import is_embedded, local_stack
-    from cli.summary import as_json
+    from cli.local import is_embedded, local_stack, queues_for
+    from cli.summary import job_json
     from store.insights import job as read_job
     from worker.devices import find_devices
 
     chosen = settings()
-    open_still = not read_job(database, job).state.is_final
+    row = read_job(database, job)
     with (
-        local_stack(chosen, find_devices("auto"))
-        if open_still and is_embedded(chosen)
+        local_stack(chosen, find_devices("auto"), queues_for(row.kind))
+        if not row.state.is_final and is_embedded(chosen)
         else nullcontext(no_check) as check
     ):
         code = follow_to_end(chosen, database, job, check, quiet=json)
     if json:
-        emit_json(as_json(read_job(database, job)))
+        emit_json(job_json(database, read_job(database, job)))
     raise typer.Exit(code)
 
 
@@ -105,29 +102,57 @@ def _move(job: int, move: Callable[[Database, int], object], *, json: bool) -> N
 
 
 def _tell(database: Database, job: int, *, json: bool) -> None:
-    from cli.summary import as_json
+    from cli.summary import job_json
     from store.insights import job as read_job
 
     row = read_job(database, job)
     if json:
-        emit_json(as_json(row))
+        emit_json(job_json(database, row))
     say(f"Job {job} is {row.state.value.replace('_', ' ')}.")
 
 
 @app.command()
 def pause(job: Job, json: Json = False) -> None:
-    """Pause a job; workers give its images back after the current batch."""
+    """Pause a job; workers give its images back after the current batch, a training after its next checkpoint."""
     from store.jobs import pause as move
 
     _move(job, move, json=json)
 
 
 @app.command()
-def cancel(job: Job, json: Json = False) -> None:
+def cancel(
+    job: Job,
+    keep_best: Annotated[
+        bool, typer.Option("--keep-best", help="Of a training: end it now, and make a model of its best epoch.")
+    ] = False,
+    detach: Detach = False,
+    json: Json = False,
+) -> None:
     """Cancel a job; the results that are there stay."""
     from store.jobs import cancel as move
 
-    _move(job, move, json=json)
+    with open_database(settings()) as database:
+        if keep_best:
+            _refuse_other(database, job)
+        move(database, job, keep_best)
+        if keep_best and not detach and _is_open(database, job):
+            say(f"Job {job} ends now; its best epoch becomes a model.")
+            _follow(database, job, json=json)
+        _tell(database, job, json=json)
+
+
+def _refuse_other(database: Database, job: int) -> None:
+    from store.insights import job as read_job
+
+    if read_job(database, job).kind != "finetune":
+        raise CommandError(f"--keep-best is for trainings; job {job} classifies, and its results stay anyway.")
+
+
+def _is_open(database: Database, job: int) -> bool:
+    """Whether a worker still has to do something."""
+    from store.insights import job as read_job
+
+    return not read_job(database, job).state.is_final
 
 
 @app.command()
@@ -151,12 +176,14 @@ def retry(
     detach: Detach = False,
     json: Json = False,
 ) -> None:
-    """Run again what failed, and what was never run, in the same job."""
+    """Run again what failed, and what was never run, in the same job; a training goes on from its last checkpoint."""
     from store import jobs as moves
+    from store.insights import job as read_job
 
     with open_database(settings()) as database:
         count = moves.retry(database, job, code or ())
-        say(f"{count:,} images of job {job} run again.")
+        training = read_job(database, job).kind == "finetune"
+        say(f"Job {job} goes on from its checkpoint." if training else f"{count:,} images of job {job} run again.")
         _tell(database, job, json=json) if detach else _follow(database, job, json=json)
 
 

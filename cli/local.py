@@ -21,14 +21,19 @@ def is_embedded(chosen: Settings) -> bool:
     return chosen.broker_url is None
 
 
+def queues_for(kind: str) -> Sequence[str]:
+    """The queues that a job of this kind needs: a training is evaluated by a classify job."""
+    return ("classify", "train") if kind == "finetune" else ("classify",)
+
+
 @contextmanager
-def local_stack(chosen: Settings, devices: Sequence[Device]) -> Iterator[Check]:
-    """Run broker and workers around a command. Raises BrokerError, OSError.
+def local_stack(chosen: Settings, devices: Sequence[Device], queues: Sequence[str] = ("classify",)) -> Iterator[Check]:
+    """Run broker and workers for these queues around a command. Raises BrokerError, OSError.
 
     Yields a function that raises CommandError once no worker can run any more; call it while waiting.
     SIGTERM ends the command like Ctrl-C, so that the workers are stopped in order.
     """
-    supervisor = Supervisor(chosen, devices, notify=say)
+    supervisor = Supervisor(chosen, devices, notify=say, queues=queues)
     before = signal.signal(signal.SIGTERM, _interrupt)
 
     def check() -> None:

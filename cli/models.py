@@ -133,26 +133,73 @@ def _added(version: ModelVersion, *, json: bool) -> None:
 
 @app.command()
 def presets(json: Json = False) -> None:
-    """List the pretrained classifiers that `models pull` fetches."""
+    """List the pretrained classifiers that `models pull` fetches, and the architectures for `finetune --preset`."""
     from models.presets import PRESETS
+    from models.training.backbones import BACKBONES
+    from models.training.networks import NETWORKS
 
     if json:
-        for preset in PRESETS.values():
-            emit_json(
-                {
-                    "name": preset.name,
-                    "source": preset.source,
-                    "description": preset.description,
-                    "parameters": preset.parameters,
-                    "classes": preset.classes,
-                    "download_mb": preset.download_mb,
-                }
-            )
+        _emit_presets()
         return
+    say("Pretrained classifiers, for `pixmill models pull` and `pixmill finetune --base`:", "bold", to=out)
     emit_table(
         ("preset", "MB", "classes", "what"),
         ((p.name, p.download_mb, p.classes, p.description) for p in PRESETS.values()),
     )
+    say("\nSmall networks, for `pixmill finetune --preset`, trained from nothing:", "bold", to=out)
+    emit_table(
+        ("preset", "input", "what"),
+        ((n.name, f"{n.height}×{n.width}×{n.channels}", n.description) for n in NETWORKS.values()),
+    )
+    say("\nBackbones, for `pixmill finetune --preset` too, as are all keras_… above:", "bold", to=out)
+    emit_table(
+        ("preset", "input", "begins with", "what"),
+        (
+            (
+                backbone.name,
+                f"{backbone.preprocessing.height}×{backbone.preprocessing.width}×3",
+                "ImageNet or nothing" if backbone.has_weights else "nothing",
+                backbone.description,
+            )
+            for backbone in BACKBONES.values()
+            if backbone.name not in PRESETS
+        ),
+    )
+
+
+def _emit_presets() -> None:
+    """Every preset as JSON; `kind` says what it is good for."""
+    from models.presets import PRESETS
+    from models.training.backbones import BACKBONES
+    from models.training.networks import NETWORKS
+
+    for preset in PRESETS.values():
+        emit_json(
+            {
+                "kind": "classifier",
+                "name": preset.name,
+                "source": preset.source,
+                "description": preset.description,
+                "parameters": preset.parameters,
+                "classes": preset.classes,
+                "download_mb": preset.download_mb,
+            }
+        )
+    for network in NETWORKS.values():
+        size = [network.height, network.width, network.channels]
+        emit_json({"kind": "network", "name": network.name, "description": network.description, "input": size})
+    for backbone in BACKBONES.values():
+        size = [backbone.preprocessing.height, backbone.preprocessing.width, 3]
+        emit_json(
+            {
+                "kind": "backbone",
+                "name": backbone.name,
+                "source": backbone.source,
+                "description": backbone.description,
+                "input": size,
+                "weights": backbone.has_weights,
+            }
+        )
 
 
 @app.command()

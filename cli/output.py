@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -57,9 +58,21 @@ def to_pipe() -> Iterator[None]:
 
 
 def emit_json(value: Any) -> None:
-    """One JSON object on stdout, on one line, safe for names that are not UTF-8."""
+    """One JSON object on stdout, on one line, safe for names that are not UTF-8. What is no finite number is null."""
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    except ValueError:  # a training that diverged: NaN and Infinity are no JSON
+        text = json.dumps(_finite(value), ensure_ascii=False)
     with to_pipe():
-        sys.stdout.write(json.dumps(value, ensure_ascii=False).encode("utf-8", "backslashreplace").decode() + "\n")
+        sys.stdout.write(text.encode("utf-8", "backslashreplace").decode() + "\n")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def emit_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
@@ -68,13 +81,13 @@ def emit_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         out.print(make_table(columns, rows))
 
 
-def make_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
-    """A table; numbers go to the right."""
+def make_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], right: Container[int] = ()) -> Table:
+    """A table; numbers go to the right, and so do the columns of the places `right`."""
     table = Table(header_style="bold", box=None, pad_edge=False, show_header=any(columns))
     shown = [list(row) for row in rows]
     for n, column in enumerate(columns):
         numeric = bool(shown) and all(isinstance(row[n], (int, float)) or row[n] is None for row in shown)
-        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+        table.add_column(column, justify="right" if numeric or n in right else "left", overflow="fold")
     for row in shown:
         table.add_row(*(escape(_text(value)) for value in row))
     return table

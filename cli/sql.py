@@ -20,7 +20,7 @@ def sql(
     form: Annotated[str, typer.Option("--format", help="table, csv or jsonl.")] = "table",
     json: Annotated[bool, typer.Option("--json", help="One JSON object per row; the same as --format jsonl.")] = False,
 ) -> None:
-    """Ask the database: v_results, v_failures, v_job_totals, v_confusion, v_model_diff, v_run_curve."""
+    """Ask the database: v_results, v_failures, v_confusion, v_mistakes, v_runs, v_run_curve, v_model_diff and more."""
     from sqlalchemy import text
     from sqlalchemy.exc import DBAPIError
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from rich.console import Console
 
+from cli.clock import clock
 from cli.errors import Exit
-from cli.follow import clock
 from cli.output import describe, err, make_table, say
 from store.database import Database
 from store.insights import agreement, classes, failures
@@ -51,8 +51,23 @@ def as_json(row: JobRow) -> dict[str, object]:
     }
 
 
+def job_json(database: Database, row: JobRow) -> dict[str, object]:
+    """A job for `--json`, a training with its run."""
+    if row.kind != "finetune":
+        return as_json(row)
+    from cli.training_summary import run_json
+    from store.runs import run_of_job
+
+    return {**as_json(row), "run": run_json(database, run_of_job(database, row.id))}
+
+
 def summarize(database: Database, row: JobRow, to: Console = err) -> None:
     """Print the summary of a job; on stderr, unless it is what was asked for."""
+    if row.kind == "finetune":
+        from cli.training_summary import summarize_training
+
+        summarize_training(database, row, to)
+        return
     say(f"Job {row.id} {_state(row)}: {_totals(row)}", to=to)
     say(f"{row.description[:1].upper()}{row.description[1:]} · model {row.model}", to=to)
     if row.error:

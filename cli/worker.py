@@ -13,6 +13,7 @@ from cli.errors import CommandError, Exit
 from cli.output import say
 
 ENGINES = ("auto", "openvino", "keras", "fake")
+QUEUES = ("classify", "train")
 
 
 def worker(
@@ -20,8 +21,9 @@ def worker(
         str, typer.Option(help="auto (every GPU, else the CPU), cpu, or GPU numbers or UUIDs.")
     ] = "auto",
     engine: Annotated[str | None, typer.Option(help="auto, openvino, keras or fake.")] = None,
+    queues: Annotated[str, typer.Option(help="classify, train, or both.")] = "classify,train",
 ) -> None:
-    """Run one worker per device and keep them running. Ctrl-C lets them finish their batch and give the rest back."""
+    """Run one worker per device and queue, and keep them running. Ctrl-C lets them finish a batch, or checkpoint."""
     from worker.devices import find_devices
     from worker.settings import Settings
     from worker.supervisor import Supervisor
@@ -29,6 +31,7 @@ def worker(
     chosen = settings()
     if engine not in (None, *ENGINES):
         raise CommandError(f"--engine: expected {', '.join(ENGINES)}, got {engine!r}.")
+    served = _queues(queues)
     if engine is not None:
         chosen = Settings.model_validate({**chosen.model_dump(), "engine": engine})
     make_home(chosen)
@@ -38,18 +41,27 @@ def worker(
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
-    supervisor = Supervisor(chosen, found, notify=say)
+    supervisor = Supervisor(chosen, found, notify=say, queues=served)
     supervisor.start()
     names = ", ".join(
         device.title if device.kind == "cpu" else f"{device.title} ({device.visible})" for device in found
     )
-    count = f"{len(found)} worker{'s' if len(found) > 1 else ''}"
-    say(f"Ready: {count} on {names}. Logs: {chosen.log_folder}. Ctrl-C stops.")
+    count = len(found) * len(served)
+    workers = f"{count} worker{'s' if count > 1 else ''}"
+    say(f"Ready: {workers} on {names}, for {' and '.join(served)}. Logs: {chosen.log_folder}. Ctrl-C stops.")
     while not ended.wait(1.0) and not supervisor.is_hopeless:
         pass
     hopeless = supervisor.is_hopeless
-    say("Stopping: workers finish their batch and give the rest back.")
+    say("Stopping: workers finish their batch, or write their checkpoint, and give the rest back.")
     supervisor.stop()
     if hopeless:
         raise CommandError(f"No worker can run here; {chosen.log_folder} says why.", Exit.UNEXPECTED)
     say("Stopped.")
+
+
+def _queues(text: str) -> tuple[str, ...]:
+    """The queues that a text like `classify,train` names, each once."""
+    named = dict.fromkeys(part.strip() for part in text.split(","))
+    if unknown := [name for name in named if name not in QUEUES]:
+        raise CommandError(f"--queues: expected {' or '.join(QUEUES)}, or both with a comma, got {unknown[0]!r}.")
+    return tuple(named)

@@ -5,10 +5,11 @@ import sys
 
 import pytest
 
+from cli.clock import clock
 from cli.errors import CommandError, Exit, exit_code, message
-from cli.follow import Speed, clock
-from cli.output import describe, name_text, program
+from cli.output import describe, emit_json, name_text, program
 from cli.sort import folder_name
+from cli.speed import Speed
 from models.errors import UnknownModel
 from store.errors import SchemaMismatch, UnknownJob
 from worker.sources.errors import NoSuchPath
@@ -74,3 +75,8 @@ def test_hints_name_the_command_that_was_typed(monkeypatch: pytest.MonkeyPatch) 
         [sys.executable, "-m", "cli", "jobs", "show", "7"], capture_output=True, text=True, check=False
     )
     assert "Traceback" not in done.stderr
+
+
+def test_a_number_that_is_none_is_still_json(capsys: pytest.CaptureFixture[str]) -> None:
+    emit_json({"loss": float("nan"), "history": [{"loss": float("inf")}, {"loss": 0.5}]})
+    assert capsys.readouterr().out == '{"loss": null, "history": [{"loss": null}, {"loss": 0.5}]}\n'

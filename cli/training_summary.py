@@ -1,0 +1,191 @@
+"""How a training ended: the model, its best epoch, the test, its data, the report, and what to do next."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+
+from cli.clock import clock
+from cli.measuring import measure, print_headline
+from cli.output import interactive, make_table, say
+from cli.training_follow import LEAST_EPOCHS, curve_text
+from cli.training_text import stage_text
+from store.database import Database
+from store.evaluations import evaluation
+from store.insights import failures
+from store.insights import job as read_job
+from store.rows import JobRow
+from store.run_data import findings_of
+from store.run_rows import FindingRow, RunRow
+from store.runs import epochs_of, run_of_job
+
+LEAKS = 12  # shown of a list that may be long
+SPLITS = {"train": "train", "val": "validation", "test": "test"}
+
+
+def summarize_training(database: Database, row: JobRow, to: Console) -> None:
+    """Print the summary of a finetune job."""
+    run = run_of_job(database, row.id)
+    say(headline(run), _style(run), to=to)
+    if row.error and run.state == "failed":
+        say(row.error, "red", to=to)
+    tell_leaks(database, run, to)
+    tell_data(run, row, to)
+    if row.failed:
+        say("Unreadable:", to=to)
+        to.print(make_table(("failed as", "files", "for example"), failures(database, row.id)))
+    tell_curve(database, run, to, only_live=True)
+    tell_test(database, run, to)
+    if run.report_path:
+        say(f"Report: {run.report_path}", to=to)
+    say(f"Database: {database.where}", to=to)
+    say(f"Next: {_next(run, row)}", to=to)
+
+
+def headline(run: RunRow) -> str:
+    """One line: how the run ended, or where it stands."""
+    epochs = f"{run.epochs} of {run.epochs_planned} epochs"
+    best = f", the best is {run.best_epoch} ({_best(run)})" if run.best_epoch is not None else ""
+    took = f"; {clock(run.finished_at - run.started_at)} in all" if run.finished_at and run.started_at else ""
+    if run.state == "running":
+        return f"Run {run.id} of {run.name} is running: {stage_text(run.stage)}; {epochs}{best}."
+    if run.model is None:
+        word = {"failed": "failed", "queued": "waits for a worker"}.get(run.state, f"is {run.state}")
+        return f"Run {run.id} of {run.name} {word}: {epochs}{best}{took}."
+    early = " was ended early" if run.state == "cancelled" else f" is {run.state}"
+    return f"Run {run.id}{early}: {run.model} is ready. {epochs}{best}{took}."
+
+
+def _best(run: RunRow) -> str:
+    value = f" {run.best_value:.4f}" if run.best_value is not None else ""
+    return f"{run.monitor.replace('val_', 'validation ')}{value}"
+
+
+def _style(run: RunRow) -> str:
+    return "bold green" if run.model is not None and run.state == "done" else "bold"
+
+
+def tell_data(run: RunRow, row: JobRow | None, to: Console) -> None:
+    """One line: pictures per split, and what was found odd about them."""
+    if run.images_train is None:
+        return
+    splits = [f"{run.images_train:,} train"]
+    splits += [
+        f"{count:,} {name}" for count, name in ((run.images_val, "validation"), (run.images_test, "test")) if count
+    ]
+    found = [
+        (row.failed if row else 0, "unreadable"),
+        (run.census.get("identical"), "identical to another"),
+        (run.census.get("near"), "nearly identical to another"),
+        (run.census.get("conflicts"), "pairs with two labels"),
+        (run.census.get("leaks"), "leaked"),
+    ]
+    odd = [f"{count:,} {what}" for count, what in found if count]
+    say("Data: " + " · ".join(splits) + (f" ({', '.join(odd)})" if odd else ""), to=to)
+    if small := run.census.get("small"):
+        named = ", ".join(f"{label} {count}" for label, count in list(small.items())[:LEAKS])
+        say(f"Classes with few pictures: {named}.", "yellow", to=to)
+
+
+def tell_leaks(database: Database, run: RunRow, to: Console) -> None:
+    """Where the gate stopped a run: the list, and what to do."""
+    if run.state != "failed" or run.options.get("allow_leaks") or not run.census.get("leaks"):
+        return
+    leaks = [finding for finding in findings_of(database, run.id) if finding.kind == "leak"]
+    rows = (leak_row(finding) for finding in leaks[:LEAKS])
+    to.print(make_table(("picture", "in", "the same as", "in", "how"), rows))
+    if len(leaks) > LEAKS:
+        say(f"and {len(leaks) - LEAKS:,} more: `pixmill runs findings {run.id}`", to=to)
+
+
+def leak_row(finding: FindingRow) -> tuple[str, str, str, str, str]:
+    """A leak as a line of a table."""
+    how = "same bytes" if not finding.distance else f"nearly, distance {finding.distance:g}"
+    return (
+        finding.path or "?",
+        SPLITS.get(finding.split or "", "?"),
+        finding.other_path or "?",
+        SPLITS.get(finding.other_split or "", "?"),
+        how,
+    )
+
+
+def tell_curve(database: Database, run: RunRow, to: Console, *, only_live: bool = False) -> None:
+    """The curve as text. `only_live`: only where it was drawn as it grew; elsewhere its lines are printed already."""
+    if only_live and not interactive():
+        return
+    epochs = epochs_of(database, run.id)
+    if len(epochs) >= LEAST_EPOCHS:
+        width = to.width if to.is_terminal else 100
+        say(f"\n{curve_text(epochs, width)}\n", to=to)
+
+
+def tell_test(database: Database, run: RunRow, to: Console) -> None:
+    """The figures of the run's evaluation, with the pairs of classes confused the most."""
+    if run.evaluation_job_id is None:
+        return
+    measured = measure(database, run.evaluation_job_id)
+    if measured is not None:
+        print_headline(measured, split_of(database, run).capitalize(), to)
+
+
+def split_of(database: Database, run: RunRow) -> str:
+    """What a run was evaluated on, in a word."""
+    row = evaluation(database, run.evaluation_job_id) if run.evaluation_job_id is not None else None
+    return SPLITS.get(row.split or "", "evaluation") if row else "evaluation"
+
+
+def _next(run: RunRow, row: JobRow) -> str:
+    if run.model is not None and row.state.is_final:
+        name = run.model.partition("@")[0]
+        again = f" · `pixmill results {row.id} --status failed`" if row.failed else ""
+        return f"`pixmill classify FOLDER --model {name}` · `pixmill runs show {run.id}`{again}"
+    if run.state == "failed" and run.census.get("leaks") and not run.options.get("allow_leaks"):
+        return "take them out of one side, or train all the same: `pixmill finetune … --allow-leaks`"
+    if run.state == "failed":
+        return f"`pixmill jobs retry {row.id}` once the cause is gone; it goes on from its last checkpoint"
+    if run.state == "paused":
+        return f"`pixmill jobs resume {row.id}`"
+    if run.state == "cancelled":
+        return f"`pixmill jobs retry {row.id}` goes on after all"
+    return f"`pixmill jobs follow {row.id}` shows it, and works on it where no worker does"
+
+
+def run_json(database: Database, run: RunRow) -> dict[str, Any]:
+    """A run for `--json`; `pixmill runs show --json` adds its epochs."""
+    row = read_job(database, run.job_id) if run.job_id is not None else None
+    return {
+        "run": run.id,
+        "job_id": run.job_id,
+        "name": run.name,
+        "state": run.state,
+        "stage": run.stage if run.state == "running" else None,
+        "progress": run.progress if run.state == "running" else None,
+        "model": run.model,
+        "base": run.base_model or run.recipe.get("preset"),
+        "recipe": run.recipe,
+        "monitor": run.monitor,
+        "epochs": run.epochs,
+        "epochs_planned": run.epochs_planned,
+        "best_epoch": run.best_epoch,
+        "best_value": run.best_value,
+        "images": {"train": run.images_train, "val": run.images_val, "test": run.images_test},
+        "unreadable": row.failed if row else None,
+        "census": run.census,
+        "evaluation_job_id": run.evaluation_job_id,
+        "evaluated_on": split_of(database, run) if run.evaluation_job_id is not None else None,
+        "accuracy": run.accuracy,
+        "top5": run.top5,
+        "report": run.report_path,
+        "continued_from": run.continued_from,
+        "fingerprint": run.fingerprint,
+        "seed": run.seed,
+        "device": run.device,
+        "libraries": run.libraries,
+        "code_version": run.code_version,
+        "created_at": run.created_at,
+        "started_at": run.started_at,
+        "finished_at": run.finished_at,
+        "error": run.error,
+    }

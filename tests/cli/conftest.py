@@ -1,0 +1,72 @@
+"""The command line in this process, in a home of its own."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from store import schema
+from store.database import Database
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """How a command ended, and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """The one object that it printed."""
+        value: dict[str, Any] = json.loads(self.out)
+        return value
+
+
+Pixmill = Callable[..., Told]
+
+
+@pytest.fixture
+def pixmill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Pixmill:
+    """Run a command in this process, with an empty home in `tmp_path`."""
+    from cli.__main__ import run
+
+    for name in ("PIXMILL_DATABASE_URL", "PIXMILL_BROKER_URL", "PIXMILL_COMMAND"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PIXMILL_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: object) -> Told:
+        capsys.readouterr()
+        code = run([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return Told(code, captured.out, captured.err)
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database with its tables, made once: to be copied."""
+    file = tmp_path_factory.mktemp("empty") / "pixmill.db"
+    database = Database(f"sqlite:///{file}")
+    schema.ensure(database)
+    database.close()
+    return file
+
+
+@pytest.fixture
+def home_database(tmp_path: Path, empty_database: Path) -> Iterator[Database]:
+    """The database of that home."""
+    (tmp_path / "home").mkdir()
+    shutil.copy(empty_database, tmp_path / "home" / "pixmill.db")
+    database = Database(f"sqlite:///{tmp_path}/home/pixmill.db")
+    yield database
+    database.close()
