@@ -2,10 +2,13 @@
 
 import json
 import shutil
+import tarfile
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from tests.killing import worker_parents
 from tests.running import Home, eventually, running
@@ -97,10 +100,8 @@ def epochs(home: Home, run: int = 1) -> int:
     return int(home.sql(f"SELECT COUNT(*) AS n FROM epochs WHERE run_id = {run}")[0]["n"])
 
 
-def weights(home: Home, model: str, tmp_path: Path) -> bytes:
+def weights(home: Home, model: str) -> bytes:
     """The weights inside a model file: the archive around them carries the time of day."""
-    import zipfile
-
     with zipfile.ZipFile(home.path / "models" / model / "1" / "model.keras") as archive:
         content: bytes = archive.read("model.weights.h5")
     return content
@@ -111,7 +112,7 @@ LONG = (*QUICK, "--epochs", "40", "--set", "optimizer.learning_rate=0.0005")
 
 @pytest.mark.parametrize("server", [False, True], ids=["sqlite", "postgresql"])
 def test_a_run_killed_in_the_middle_ends_as_if_it_had_not_been(
-    home: Home, dataset: Path, tmp_path: Path, server: bool, request: pytest.FixtureRequest
+    home: Home, dataset: Path, server: bool, request: pytest.FixtureRequest
 ) -> None:
     if server:
         home.environment["PIXMILL_DATABASE_URL"] = new_postgres_database(request.getfixturevalue("postgres"))
@@ -129,7 +130,7 @@ def test_a_run_killed_in_the_middle_ends_as_if_it_had_not_been(
     assert wild == calm
     best = home.sql("SELECT best_epoch, best_value FROM runs ORDER BY id")
     assert best[0] == best[1]
-    assert weights(home, "wild", tmp_path) == weights(home, "calm", tmp_path)
+    assert weights(home, "wild") == weights(home, "calm")
     attempts = home.sql("SELECT COUNT(DISTINCT attempt) AS n FROM epochs WHERE run_id = 2")
     assert attempts == [{"n": 2}]
     restarts = home.sql("SELECT epoch FROM v_run_curve WHERE run_id = 2 AND restarted")
@@ -206,3 +207,73 @@ def classify_memory(home: Home) -> int:
     """Resident bytes of the classify worker's child."""
     (parent,) = [p for p in worker_parents(home) if p.cmdline()[4] == "classify"]
     return int(sum(child.memory_info().rss for child in parent.children(recursive=True)))
+
+
+def test_a_head_on_a_registered_model_and_then_all_of_it_in_one_run(home: Home, dataset: Path) -> None:
+    """Two phases and one history; a trainer that dies in the second one goes on there."""
+    home.environment["PIXMILL_CHECKPOINT_S"] = "0.2"
+    home.run("finetune", dataset, "--name", "fruit", *QUICK, "--epochs", "2")
+    both = ("--base", "fruit", "--mode", "two_phase", "--epochs", "3", "--set", "second_phase.epochs=30")
+    home.run("finetune", dataset, "--name", "calm", *both)
+    with running(home, "finetune", dataset, "--name", "wild", *both) as process:
+        eventually(lambda: epochs(home, 3) > 5, 60, "epochs of the second phase")
+        for trainer in (p for p in home.processes() if "worker.training.trainer" in p.cmdline()):
+            trainer.kill()
+        _out, err = process.communicate(timeout=180)
+    assert process.returncode == 0, err
+    calm, wild = home.sql(CURVE.format(2)), home.sql(CURVE.format(3))
+    assert wild == calm
+    phases = [row["phase"] for row in home.sql("SELECT phase FROM epochs WHERE run_id = 2 ORDER BY epoch")]
+    assert phases == ["head"] * 3 + ["tune"] * 30
+    assert weights(home, "calm") == weights(home, "wild")
+    assert home.json("models", "show", "calm", "--json")[0]["lineage"]["base"] == "fruit@1"
+
+
+def test_kept_crops_and_a_kept_last_layer_are_choices_of_a_recipe(home: Home, dataset: Path) -> None:
+    home.run("finetune", dataset, "--name", "fruit", *QUICK, "--epochs", "6")
+    more = ("--set", "augmentation.feature_crops=2", "--set", "keep_head=true", "--epochs", "2")
+    home.run("finetune", dataset, "--name", "further", "--base", "fruit", *more)
+    first, further = home.sql("SELECT MIN(val_loss) AS loss FROM epochs GROUP BY run_id ORDER BY run_id")
+    assert further["loss"] <= first["loss"] * 1.2  # it went on from the layer that was there, not from nothing
+    home.run("finetune", dataset, "--name", "fresh", "--base", "fruit", "--epochs", "1")
+    unknown = dataset.parent / "others"
+    write_classes(unknown, 5, names=("apple", "zebra"))
+    refused = home.run("finetune", unknown, "--name", "x", "--base", "fruit", "--set", "keep_head=true", code=2)
+    assert "zebra" in refused.stderr
+
+
+def test_planted_faults_are_all_named_and_the_gate_holds(home: Home, shared_data: Path, tmp_path: Path) -> None:
+    """Thirty unreadable files, twelve leaked copies (some encoded anew, some resized), a class of three pictures."""
+    with tarfile.open(shared_data / "cats_dogs.tar") as archive:
+        archive.extractall(tmp_path, filter="data")
+    data = tmp_path / "cats_dogs"
+    for number in range(10):
+        (data / "train" / "cats" / f"empty{number}.jpg").touch()
+        (data / "train" / "dogs" / f"text{number}.jpg").write_text("no picture at all")
+        whole = sorted((data / "train" / "dogs").glob("*.jpg"))[0].read_bytes()
+        (data / "train" / "dogs" / f"half{number}.jpg").write_bytes(whole[: len(whole) // 2])
+    originals = [file for file in sorted((data / "train" / "cats").glob("*.jpg")) if file.stat().st_size][:12]
+    for number, original in enumerate(originals):
+        copy = data / "test" / "cats" / f"leaked{number}.jpg"
+        with Image.open(original) as image:
+            if number % 3 == 0:
+                shutil.copyfile(original, copy)
+            elif number % 3 == 1:
+                image.save(copy, quality=70)
+            else:
+                image.resize((image.width // 2, image.height // 2)).save(copy, quality=90)
+    write_classes(data / "train", 3, names=("foxes",))
+    write_classes(data / "test", 1, names=("foxes",), start=50)
+
+    quick = ("--name", "pets", "--preset", "cifar_cnn", "--epochs", "1")
+    home.run("finetune", data, *quick, code=1)
+    assert home.sql("SELECT COUNT(*) AS n FROM epochs") == [{"n": 0}]
+    home.run("finetune", data, *quick, "--allow-leaks", code=6)
+    for run, job in ((1, 1), (2, 2)):
+        failed = home.sql(f"SELECT error_code, COUNT(*) AS n FROM v_failures WHERE job_id = {job} GROUP BY error_code")
+        assert {row["error_code"]: row["n"] for row in failed} == {"empty": 10, "not_image": 10, "truncated": 10}
+        found = home.sql(f"SELECT kind, path, other_path FROM v_findings WHERE run_id = {run}")
+        leaked = {(Path(row["path"]).stem, Path(row["other_path"]).name) for row in found if row["kind"] == "leak"}
+        assert leaked == {(f"leaked{number}", original.name) for number, original in enumerate(originals)}
+    small = home.sql("SELECT detail FROM v_findings WHERE kind = 'small_class' AND run_id = 2")
+    assert "foxes" in small[0]["detail"]

@@ -230,7 +230,7 @@ class Attempt:
 
     def _tidy(self) -> None:
         """What a finished run does not need to go on: its caches can be made again."""
-        for name in ("pixels.npy", "features.npy"):
+        for name in ("pixels.npy", "features.npy", "features-crops.npy"):
             (self._folder / name).unlink(missing_ok=True)
 
     def _survey(self, path: Path) -> Survey:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,8 @@ from models.training.batches import Batches
 from models.training.cutting import assemble, build_head, cut, freeze, with_scale
 from models.training.loop import Phase
 from models.training.networks import NETWORKS, build_network
-from worker.training.pictures import Rows, new_rows
+from worker.training.crops import CROPS, WithCrops
+from worker.training.pictures import Rows
 from worker.training.preparing import Prepared
 from worker.training.request import Request
 
@@ -123,6 +124,15 @@ class Data:
         train = split == "train"
         return Batches(rows, self.classes[places], self.recipe.batch_size, seed=self.recipe.seed, shuffle=train)
 
+    def training_features(self, features: Path) -> Batches:
+        """The training part of the features, with those of augmented crops where there are some."""
+        plain = self.batches(features, "train")
+        crops = features.with_name(CROPS)
+        if not crops.exists():
+            return plain
+        rows = Rows(features, self.prepared.survey.rows[self.prepared.survey.of("train")])
+        return replace(plain, pictures=WithCrops(rows, crops), variants=1 + self.recipe.augmentation.feature_crops)
+
     @staticmethod
     def width(path: Path) -> int:
         """How many numbers a row of a file has."""
@@ -142,19 +152,25 @@ def class_numbers(labels: Sequence[str], names: Sequence[str]) -> NDArray[np.int
     return np.array([places[label] for label in labels], np.int64)
 
 
-def keras_features(backbone: Any, pixels: Path, out: Path, each: Callable[[int, int], None]) -> None:
-    """Features of all rows by Keras, where there is no compiled form."""
-    rows = np.load(pixels, mmap_mode="r")
-    with new_rows(out, len(rows), (int(backbone.output.shape[-1]),), np.float32) as kept:
-        for at in range(0, len(rows), FEATURE_BATCH):
-            batch = np.asarray(rows[at : at + FEATURE_BATCH], np.float32)
-            kept[at : at + FEATURE_BATCH] = keras.ops.convert_to_numpy(backbone(batch, training=False))
-            each(min(at + FEATURE_BATCH, len(rows)), len(rows))
+class KerasFeatures:
+    """Features by Keras, where there is no compiled form: an Extractor."""
+
+    parallel = 1
+
+    def __init__(self, backbone: Any) -> None:
+        self._backbone = backbone
+        self.batch_size = FEATURE_BATCH
+        self.features = int(backbone.output.shape[-1])
+
+    def predict(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Features float32 [N, F] of pictures uint8 [N, H, W, C]."""
+        answers = self._backbone(batch.astype(np.float32), training=False)
+        return np.asarray(keras.ops.convert_to_numpy(answers), np.float32)
 
 
 def head_phase(shop: Workshop, data: Data, features: Path, later: int) -> Phase:
     """The head on features of the frozen backbone."""
-    train, val = data.batches(features, "train"), data.batches(features, "val")
+    train, val = data.training_features(features), data.batches(features, "val")
     recipe = shop.recipe
     return Phase(
         name="head",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import shutil
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +17,17 @@ from models.errors import InvalidModel
 from models.manifest import ModelVersion
 from models.training.checkpoints import Checkpoint
 from models.training.cutting import assemble
-from models.training.features import FeatureEngine, check_features
+from models.training.features import FeatureEngine, check_features, extract
 from models.training.finishing import Trained, finish
 from models.training.grafting import Graft
 from models.training.history import Outcome
 from models.training.loop import CheckpointPlace, Trainer
 from models.training.steps import set_seed
-from worker.training.phases import Data, Workshop, class_numbers, head_phase, keras_features, pixel_phase
+from worker.training.crops import CROPS, read_crops
+from worker.training.phases import Data, KerasFeatures, Workshop, class_numbers, head_phase, pixel_phase
+from worker.training.pictures import new_rows
 from worker.training.preparing import Prepared
-from worker.training.request import Request
+from worker.training.request import Request, TrainingItem
 from worker.training.telling import Teller
 
 log = logging.getLogger(__name__)
@@ -67,6 +71,18 @@ class School:
             log.warning("features come from Keras: %s", error)
             return False
         return True
+
+    def add_crops(self, items: Sequence[TrainingItem], engine: FeatureEngine | None) -> None:
+        """Compute the features of augmented crops, where the recipe wants some, unless an earlier attempt did."""
+        path = Path(self._request.folder) / CROPS
+        count = self._recipe.augmentation.feature_crops * len(self._prepared.survey.of("train"))
+        if not count or self._recipe.mode not in ("head", "two_phase") or path.exists():
+            return
+        each = partial(self._teller.stage, "features", total=count)
+        stream = read_crops(self._request, items, self._prepared)
+        extractor = engine or KerasFeatures(self._shop.backbone())
+        with new_rows(path, count, (extractor.features,), np.float32) as rows:
+            extract(extractor, stream, rows, each)
 
     def train(self) -> Outcome:
         """Every phase, until one ends otherwise than by its last epoch or its patience."""
@@ -122,9 +138,10 @@ class School:
             return self._prepared.features
         path = Path(self._request.folder) / "features.npy"
         if not path.exists():
-            keras_features(
-                self._shop.backbone(), self._pixels, path, lambda done, all_: self._teller.stage("features", done, all_)
-            )
+            pixels = np.load(self._pixels, mmap_mode="r")
+            extractor = KerasFeatures(self._shop.backbone())
+            with new_rows(path, len(pixels), (extractor.features,), np.float32) as rows:
+                extract(extractor, enumerate(pixels), rows, partial(self._teller.stage, "features", total=len(pixels)))
             self._teller.stage("training")
         return path
 

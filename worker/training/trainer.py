@@ -69,6 +69,9 @@ class _Attempt:
             if engine is not None and not school.trusts(engine):
                 prepare(request, items, preprocessing, None, self._teller)  # pixels, for Keras to take features from
                 school = self._school(forget_features(prepared, Path(request.folder)))
+                school.add_crops(items, None)
+            else:
+                school.add_crops(items, engine)
         finally:
             if engine is not None:
                 engine.close()
