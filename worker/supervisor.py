@@ -82,9 +82,10 @@ class Supervisor:
 
     @property
     def is_hopeless(self) -> bool:
-        """No worker runs, and none will be started again."""
+        """Of some queue no worker runs, and none will be started again."""
         ended = self._thread is not None and not self._thread.is_alive() and not self._stop.is_set()
-        return ended or (bool(self._seats) and all(seat.not_before == math.inf for seat in self._seats))
+        alive = {seat.queue for seat in self._seats if seat.not_before < math.inf}
+        return ended or (bool(self._seats) and alive != set(self.queues))
 
     def _run(self) -> None:
         try:

@@ -17,6 +17,7 @@ from tests.running import Home, eventually, fake_model, running, write_images
 from tests.servers import new_postgres_database
 
 IMAGES = 1200
+CLASSIFY = ("--queues", "classify")  # one worker for each device
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +74,7 @@ def test_killing_the_command_leaves_nothing_running_and_resume_finishes_the_job(
 
 def test_two_devices_share_a_job_and_a_killed_worker_comes_back(fake_home: Home, photos: Path) -> None:
     fake_home.run("db", "upgrade")
-    with running(fake_home, "worker", "--devices", "GPU-aaaa0000-1,GPU-bbbb0000-2") as supervisor:
+    with running(fake_home, "worker", "--devices", "GPU-aaaa0000-1,GPU-bbbb0000-2", *CLASSIFY) as supervisor:
         eventually(lambda: len(worker_parents(fake_home)) == 2)
         fake_home.run("classify", photos, "--no-reuse", "--detach")
         eventually(lambda: len(fake_home.sql("SELECT DISTINCT worker_id FROM attempts")) == 2)
@@ -93,12 +94,12 @@ def test_a_device_has_one_worker_at_a_time_across_supervisors(fake_home: Home, t
     """Two supervisors want the same GPU: the second waits for the lock until the first is gone."""
     write_images(tmp_path / "photos", 20)
     device = f"GPU-cccc{os.getpid() % 10000:04}-3"
-    with running(fake_home, "worker", "--devices", device) as first:
+    with running(fake_home, "worker", "--devices", device, *CLASSIFY) as first:
         eventually(lambda: len(worker_parents(fake_home)) == 1)
         fake_home.run("classify", tmp_path / "photos", "--detach")
         eventually(lambda: fake_home.sql("SELECT state FROM v_job_totals") == [{"state": "done"}])
         holders = fake_home.sql("SELECT pid FROM workers")
-        with running(fake_home, "worker", "--devices", device):
+        with running(fake_home, "worker", "--devices", device, *CLASSIFY):
             eventually(lambda: len(worker_parents(fake_home)) == 2)
             fake_home.run("classify", tmp_path / "photos", "--detach", "--no-reuse")
             eventually(lambda: fake_home.sql("SELECT state FROM v_job_totals WHERE job_id = 2") == [{"state": "done"}])
@@ -155,8 +156,8 @@ def test_a_lost_machine_is_survived_by_another_worker(fake_home: Home, photos: P
     fake_home.environment["PIXMILL_LEASE_S"] = "3"
     fake_home.run("db", "upgrade")
     with (
-        running(fake_home, "worker", "--devices", "GPU-eeee0000-1"),
-        running(fake_home, "worker", "--devices", "GPU-ffff0000-2") as lost,
+        running(fake_home, "worker", "--devices", "GPU-eeee0000-1", *CLASSIFY),
+        running(fake_home, "worker", "--devices", "GPU-ffff0000-2", *CLASSIFY) as lost,
     ):
         eventually(lambda: len(worker_parents(fake_home)) == 2)
         fake_home.run("classify", photos, "--no-reuse", "--detach")
