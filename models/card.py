@@ -161,9 +161,12 @@ def _input(version: ModelVersion) -> str:
 
 def _classes(version: ModelVersion) -> str:
     rest = len(version.labels) - LABELS_SHOWN
-    return "; ".join(version.labels[:LABELS_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
+    return "; ".join(_cell(label) for label in version.labels[:LABELS_SHOWN]) + (
+        f" and {rest} more" if rest > 0 else ""
+    )
 
 
 def _cell(label: str) -> str:
-    """A label as a cell of a Markdown table."""
-    return " ".join(label.split()).replace("\\", "\\\\").replace("|", "\\|")
+    """A label as a cell of a Markdown table, and no HTML."""
+    text = " ".join(label.split()).replace("&", "&amp;").replace("<", "&lt;")
+    return text.replace("\\", "\\\\").replace("|", "\\|")

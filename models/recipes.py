@@ -21,7 +21,7 @@ NotNegative = Annotated[float, Field(ge=0)]
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class ImageChoice(_Part):
@@ -40,8 +40,8 @@ class ImageChoice(_Part):
 class SplitChoice(_Part):
     """What is held back where the folders or the manifest do not say it. Identical pictures stay together."""
 
-    validation: Share = Field(0.15, description="Part of the training pictures held back for validation.")
-    test: Share = Field(0.0, description="Part held back for the test at the end.")
+    validation: float = Field(0.15, ge=0, lt=1, description="Part of the training pictures held back for validation.")
+    test: float = Field(0.0, ge=0, lt=1, description="Part held back for the test at the end.")
     seed: int = Field(20, description="Of the split alone, so that two trainings can share one.")
 
 
@@ -78,7 +78,7 @@ class ScheduleChoice(_Part):
 class LossChoice(_Part):
     """Categorical cross-entropy, and what is done to it."""
 
-    label_smoothing: Share = Field(0.0, description="0.1 takes a tenth from the true class.")
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="0.1 takes a tenth from the true class.")
     class_weights: Literal["none", "balanced"] = Field("none", description="balanced: rare classes count more.")
 
 
@@ -195,7 +195,7 @@ def make_recipe(mode: Mode | None, *, base: str | None, preset: str | None, said
     Without a mode: `scratch` for a preset, `head` for a base. Raises InvalidRecipe.
     """
     chosen = mode or ("scratch" if preset is not None else "head")
-    defaults = _BY_MODE.get(chosen, {})
+    defaults = _BY_MODE.get(str(chosen), {})
     if chosen == "scratch" and preset is not None and preset in _BY_PRESET:
         defaults = _BY_PRESET[preset]
     return check_recipe(merge({**defaults, "mode": chosen, "base": base, "preset": preset}, said or {}))

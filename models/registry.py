@@ -18,7 +18,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -171,6 +171,12 @@ class Registry:
         version = self.get(reference)
         self.verify(version)
         return export_bundle(version, destination)
+
+    def readable(self, name: str) -> Iterator[ModelVersion]:
+        """The versions of one model that can be read, the newest first; damaged ones are passed over."""
+        for number in reversed(self._numbers(name)):
+            with suppress(InvalidModel):
+                yield self._open(name, number)
 
     def list(self) -> Sequence[ModelVersion]:
         """Every version, by name and number."""

@@ -19,7 +19,7 @@ from store.rows import Lease
 from store.run_moves import ATTEMPTS
 from store.run_rows import EpochFacts, EpochRow, RunEnd, RunRow, Wanted
 from store.states import CLAIMABLE, RESUMABLE, JobState, ShardState
-from store.tables import epochs, evaluations, jobs, models, runs, shards
+from store.tables import attempts, epochs, evaluations, jobs, models, runs, shards
 
 _JSON = ("progress", "recipe", "options", "census", "libraries")
 _SHOWN = tuple(name for name in RunRow.__slots__ if name in runs.c and name not in _JSON)
@@ -241,6 +241,14 @@ def hold_job(connection: Connection, job_id: int) -> None:
     held = select(jobs.c.id).where(jobs.c.id == job_id).with_for_update(read=True, key_share=True)
     if connection.scalar(held) is None:
         raise UnknownJob(job_id)
+
+
+def previous_error(database: Database, lease: Lease) -> str | None:
+    """How the attempt before this one failed; None where it did not, or there was none."""
+    before = (attempts.c.shard_id == lease.shard_id) & (attempts.c.n == lease.attempt - 1)
+    with database.read() as connection:
+        error: str | None = connection.scalar(select(attempts.c.error).where(before, attempts.c.outcome == "failed"))
+        return error
 
 
 def finish_run(database: Database, lease: Lease, state: RunEnd, error: str | None = None) -> None:

@@ -56,8 +56,8 @@ def check_dataset(source: Source, each: Each | None = None) -> Dataset:
     for n, entry in enumerate(source, 1):
         if each is not None and n % 1000 == 0:
             each(n)
-        if entry.label:
-            entries.append(entry)
+        if entry.label and entry.label.strip():
+            entries.append(replace(entry, label=entry.label.strip()))  # a blank beside a name is no part of it
         else:
             unlabelled += 1
             pass_over(source.ignored, "no class folder")
@@ -80,6 +80,8 @@ def submit_finetune(
     recipe = training.recipe
     base = registry.get(recipe.base) if recipe.base is not None else None
     check_start(recipe)
+    if base is not None:
+        check_size(recipe, base)
     kept = base.labels if base is not None and recipe.keep_head else None
     problems(dataset.counts, recipe, kept)
     if base is not None:
@@ -114,8 +116,35 @@ def check_start(recipe: Recipe) -> None:
             )
     elif recipe.preset not in BACKBONES:
         _refuse_preset(recipe.preset)
+    elif recipe.mode != "scratch":
+        _check_weights(recipe)
     if recipe.keep_head:
         raise InvalidRecipe("keep_head goes on with a registered model's last layer: name the model with --base.")
+
+
+def _check_weights(recipe: Recipe) -> None:
+    """A mode that goes on from weights needs some; only `full` makes sense without."""
+    if recipe.pretrained and not BACKBONES[recipe.preset or ""].has_weights:
+        raise InvalidRecipe(
+            f"{recipe.preset} has no published weights to go on from: choose --mode scratch, or another architecture."
+        )
+    if not recipe.pretrained and recipe.mode in ("head", "two_phase"):
+        raise InvalidRecipe(
+            f"--mode {recipe.mode} freezes the backbone, and pretrained=false leaves it as it was drawn: it would "
+            "learn nothing. Choose --mode scratch."
+        )
+
+
+def check_size(recipe: Recipe, base: ModelVersion) -> None:
+    """Raise InvalidRecipe where the recipe wants pictures that the base does not take."""
+    given, said = base.manifest.preprocessing, recipe.image
+    for name in ("width", "height", "channels"):
+        wanted = getattr(said, name)
+        if wanted not in (None, getattr(given, name)):
+            raise InvalidRecipe(
+                f"image.{name}: {base.reference} takes pictures of {given.width}×{given.height}×{given.channels} only, "
+                f"got {wanted}. Leave it away."
+            )
 
 
 def _refuse_preset(name: str) -> None:

@@ -1,6 +1,5 @@
 """A labelled folder becomes a model that serves, with a history in SQL: the whole way, by the command line."""
 
-import json
 import shutil
 import tarfile
 import zipfile
@@ -172,9 +171,7 @@ def test_two_versions_are_compared_by_what_changed(home: Home, dataset: Path) ->
     home.run("finetune", dataset, "--name", "fruit", *QUICK, "--epochs", "1")
     home.run("finetune", dataset, "--name", "fruit", *QUICK, "--epochs", "8", "--set", "seed=9")
     compared = home.json("runs", "compare", "1", "2", "--json")[0]
-    text = json.dumps(compared)
-    assert "epochs" in text
-    assert "seed" in text
+    assert {"epochs", "seed"} <= set(compared["settings"])
     changed = home.sql(
         "SELECT path, label_a, label_b FROM v_model_diff WHERE model_a = 'fruit@1' AND model_b = 'fruit@2'"
     )
@@ -182,7 +179,7 @@ def test_two_versions_are_compared_by_what_changed(home: Home, dataset: Path) ->
         "SELECT COUNT(*) AS n FROM v_results a JOIN v_results b ON a.path = b.path AND a.label <> b.label "
         "WHERE a.model = 'fruit@1' AND b.model = 'fruit@2'"
     )
-    assert len(changed) == flips[0]["n"]
+    assert len(changed) == flips[0]["n"] > 0
 
 
 def test_classifying_goes_on_beside_a_training_and_keeps_its_memory(home: Home, dataset: Path, tmp_path: Path) -> None:
@@ -199,7 +196,7 @@ def test_classifying_goes_on_beside_a_training_and_keeps_its_memory(home: Home, 
         eventually(
             lambda: home.sql("SELECT COUNT(*) AS n FROM jobs WHERE state = 'done'") == [{"n": 5}], 60, "the last job"
         )
-        assert classify_memory(home) - before < 150e6
+        assert classify_memory(home) - before < 60e6
         assert not [p for p in home.processes() if "worker.training.trainer" in p.cmdline()]
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from models import errors
-from models.errors import ModelError
+from models.errors import InvalidRecipe, ModelError
 from models.manifest import Manifest, ModelVersion
 from models.recipes import check_recipe
 from models.registry import Registry
@@ -43,7 +43,11 @@ Wish = Callable[[], Wanted]
 
 
 class TrainerDied(Exception):
-    """The trainer ended without an answer; the message has its last words."""
+    """The trainer ended without an answer; the message has its last words. `is_bug`: it was not killed."""
+
+    def __init__(self, message: str, *, is_bug: bool) -> None:
+        super().__init__(message)
+        self.is_bug = is_bug
 
 
 class Attempt:
@@ -101,13 +105,14 @@ class Attempt:
                 sign()
                 self._take(message)
             elif trainer.is_over:
-                raise TrainerDied(trainer.last_words())
+                raise TrainerDied(trainer.last_words(), is_bug=not trainer.was_killed)
 
     def _may_be_killed(self, wanted: Wanted, asked: float | None) -> bool:
         """Whether a trainer that is to end has nothing to save, or takes too long over it."""
-        if wanted == "stop" and self._run.checkpoint is not None:
-            return False  # it makes a model of the best that an earlier attempt has reached
-        return self._stage in BEFORE_TRAINING or (asked is not None and time.monotonic() - asked > PAUSE_S)
+        if self._stage in BEFORE_TRAINING and (wanted == "pause" or self._run.checkpoint is None):
+            return True
+        # A stop validates the epoch under way and makes a model of the best: that takes as long as it takes.
+        return wanted == "pause" and asked is not None and time.monotonic() - asked > PAUSE_S
 
     def _take(self, message: Message) -> None:
         """Write down what one message says."""
@@ -145,9 +150,9 @@ class Attempt:
             return False
         folder = Path(answer["version"])
         draft = Manifest.load(folder / "manifest.json")
+        self._show({})  # fenced: a zombie adds no version
         added = self._registry.add(folder, draft)
         self._register(added, answer["best_epoch"], answer["best_value"])
-        self._tidy()
         return True
 
     def _register(self, added: ModelVersion, best_epoch: int | None, best_value: float | None) -> None:
@@ -156,10 +161,8 @@ class Attempt:
 
     def _made_before(self) -> ModelVersion | None:
         """The version that an attempt made which died before it could say so."""
-        for known in self._registry.list():
-            if known.manifest.lineage.get("run") == self._run.uid:
-                return known
-        return None
+        made = (known for known in self._registry.readable(self._run.name))
+        return next((known for known in made if known.manifest.lineage.get("run") == self._run.uid), None)
 
     def _begin(self, *, anew: bool = False) -> None:
         begin(
@@ -168,7 +171,7 @@ class Attempt:
             device=self._device.title,
             libraries=dict(_libraries()),
             code_version=version("pixmill"),
-            resume_epoch=0 if anew else (self._run.checkpoint_epoch or 0),
+            resume_epoch=0 if anew or not self._checkpoint() else (self._run.checkpoint_epoch or 0),
         )
 
     def _request(self, staging: Path) -> Request:
@@ -211,9 +214,19 @@ class Attempt:
         return lineage
 
     def _checkpoint(self) -> str:
-        """The checkpoint to go on from, if it can be reached from here."""
+        """The checkpoint to go on from, if it can be reached from here.
+
+        Raises InvalidRecipe where a run that was to be continued is out of reach: beginning anew is not what was asked.
+        """
         path = self._run.checkpoint
-        return path if path is not None and Path(path).is_dir() else ""
+        if path is not None and Path(path).is_dir():
+            return path
+        if path is not None and self._run.continued_from is not None and self._folder not in Path(path).parents:
+            raise InvalidRecipe(
+                f"The last checkpoint of run {self._run.continued_from} is not there any more ({path}); train anew "
+                f"with its recipe: `pixmill runs recipe {self._run.continued_from}`."
+            )
+        return ""
 
     def _prepare_folder(self) -> None:
         """The run's folder with its list of items; attempts that nothing points to any more go."""
@@ -228,15 +241,12 @@ class Attempt:
             rows = training_items(self._database, self._lease.job_id)
             write_items(listed, (TrainingItem(**{name: getattr(row, name) for name in row.__slots__}) for row in rows))
 
-    def _tidy(self) -> None:
-        """What a finished run does not need to go on: its caches can be made again."""
-        for name in ("pixels.npy", "features.npy", "features-crops.npy"):
-            (self._folder / name).unlink(missing_ok=True)
-
     def _survey(self, path: Path) -> Survey:
         values = json.loads(path.read_text(encoding="utf-8"))
         return Survey(
-            items=[RunItem(idx, split, bytes.fromhex(digest)) for _row, idx, split, digest in values["items"]],
+            items=[
+                RunItem(idx, split, bytes.fromhex(digest), group) for _, idx, split, digest, group in values["items"]
+            ],
             findings=[Finding(**finding) for finding in values["findings"]],
             failed=[
                 NewResult(idx, "failed", error_code=code, error=message)
@@ -245,6 +255,13 @@ class Attempt:
             census=values["census"],
             fingerprint=values["fingerprint"],
         )
+
+
+def tidy(settings: Settings, run: RunRow) -> None:
+    """Remove what a run that has ended does not need to go on: its caches can be made again."""
+    for pattern in ("*.npy", ".*.tmp"):
+        for cache in (settings.runs_folder / run.uid).glob(pattern):
+            cache.unlink(missing_ok=True)
 
 
 def _error(answer: Message) -> ModelError:

@@ -46,7 +46,7 @@ def read_crops(
 ) -> Iterator[tuple[int, NDArray[np.uint8]]]:
     """(row, pixels) of every crop: row v·N + i is the v-th crop of the i-th training picture. A function of the seed.
 
-    A file that cannot be read any more gives no row; its features stay zero, as if the picture were blank.
+    A file that cannot be read any more gives no row.
     """
     reader = Reader(request.max_bytes, Path(request.cache_folder) / "archives")
     root = base64.b64decode(request.root)

@@ -6,6 +6,7 @@ import logging
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
@@ -52,14 +53,16 @@ class Examination:
     def run(self, run: RunRow, wish: Callable[[], Wanted]) -> bool:
         """Evaluate and report; False where the run is to be given back before that is done. Raises LeaseLost."""
         version = self._version(run)
+        if not run.images_test and not run.images_val:
+            return True  # nothing was held out
         split: Split = "test" if run.images_test else "val"
         job_id = run.evaluation_job_id or self._submit(run, version, split)
         job = self._wait(job_id, wish)
         if job is None:
             return False
         set_stage(self._database, self._lease, "reporting", {})
-        if not job.classified:
-            log.warning("run %d: its evaluation, job %d, is %s without a result", run.id, job_id, job.state)
+        if not job.classified or job.state in (JobState.CANCELLED, JobState.FAILED):
+            log.warning("run %d: its evaluation, job %d, is %s: no figures", run.id, job_id, job.state)
             return True
         self._report(run, version, job_id, split)
         return True
@@ -114,6 +117,7 @@ class Examination:
             concluded = conclude(self._database, self._settings, job_id, version.labels, report=folder, facts=facts)
             attached = self._registry.attach(version.reference, folder, self._card(run, version, split, concluded))
         page = str(attached.path / "report" / "index.html")
+        concluded = replace(concluded, facts=replace(concluded.facts, report_path=page))
         record(self._database, job_id, concluded, split=split, run_id=run.id, lease=self._lease)
         set_evaluation(self._database, self._lease, job_id, page)
 

@@ -117,6 +117,10 @@ class Data:
     classes: NDArray[np.int64]
     recipe: Recipe
 
+    def validation(self, path: Path) -> Batches | None:
+        """The batches of the validation part; None where there is none."""
+        return self.batches(path, "val") if len(self.prepared.survey.of("val")) else None
+
     def batches(self, path: Path, split: str) -> Batches:
         """The batches of one split from a file of rows."""
         places = self.prepared.survey.of(split)
@@ -143,7 +147,8 @@ class Data:
         if self.recipe.loss.class_weights == "none":
             return None
         images = np.bincount(self.classes[self.prepared.survey.of("train")], minlength=count)
-        return np.asarray(images.sum() / (count * np.maximum(images, 1)), np.float32)
+        occurring = np.count_nonzero(images)  # a base whose last layer is kept may know classes that do not occur
+        return np.asarray(images.sum() / (occurring * np.maximum(images, 1)), np.float32)
 
 
 def class_numbers(labels: Sequence[str], names: Sequence[str]) -> NDArray[np.int64]:
@@ -170,7 +175,7 @@ class KerasFeatures:
 
 def head_phase(shop: Workshop, data: Data, features: Path, later: int) -> Phase:
     """The head on features of the frozen backbone."""
-    train, val = data.training_features(features), data.batches(features, "val")
+    train, val = data.training_features(features), data.validation(features)
     recipe = shop.recipe
     return Phase(
         name="head",
@@ -196,7 +201,7 @@ def pixel_phase(shop: Workshop, data: Data, pixels: Path, name: str) -> Phase:
         name=name,
         model=shop.whole(name),
         train=data.batches(pixels, "train"),
-        val=data.batches(pixels, "val"),
+        val=data.validation(pixels),
         epochs=epochs,
         optimizer=optimizer,
         schedule=recipe.schedule,

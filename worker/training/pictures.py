@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from models.errors import InvalidRecipe
+from models.files import sync
 
 SPARE_BYTES = 1 << 30  # that a cache must leave free
 
@@ -55,4 +56,5 @@ def new_rows(path: Path, count: int, shape: tuple[int, ...], dtype: DTypeLike) -
     yield array
     array.flush()
     del array
+    sync(aside)
     aside.replace(path)

@@ -86,6 +86,7 @@ def prepare(
         survey = surveys.conclude(request, items, book)
         surveys.save(survey, items, noted)
     teller.say("survey", path=str(noted))
+    surveys.check(survey, items, request.recipe)
     if survey.census.leaks and not request.allow_leaks:
         raise LeakedImages(_leaks_told(survey, items))
     return Prepared(survey, preprocessing, pixels, features)

@@ -98,6 +98,11 @@ class TrainerProcess:
                 with contextlib.suppress(BrokenPipeError):
                     pipe.close()
 
+    @property
+    def was_killed(self) -> bool:
+        """Whether a signal ended it: nothing says that the next one will end so too."""
+        return self._process.wait() < 0
+
     def last_words(self) -> str:
         """How it ended, with the end of what it printed; for a child that gave no answer."""
         code = self._process.wait()

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from models.engines.openvino import Precision
+from models.files import sync
 from models.recipes import Recipe, check_recipe
 from worker.reading import Location
 
@@ -85,6 +86,7 @@ def write_items(path: Path, items: Iterable[TrainingItem]) -> None:
     with aside.open("w", encoding="utf-8") as file:
         for item in items:
             file.write(json.dumps({**asdict(item), "path": base64.b64encode(item.path).decode()}) + "\n")
+    sync(aside)
     aside.replace(path)
 
 

@@ -14,13 +14,13 @@ from store.claims import give_up, release
 from store.errors import LeaseLost
 from store.rows import Lease
 from store.run_rows import RunRow, Wanted
-from store.runs import fail_run, finish_run, run_of_job, wanted
+from store.runs import fail_run, finish_run, previous_error, run_of_job, wanted
 from store.sweep import finish_jobs
 from worker.devices import Device
 from worker.heartbeat import Heartbeat
 from worker.place import Place
 from worker.settings import Settings
-from worker.training.attempt import Attempt, TrainerDied
+from worker.training.attempt import Attempt, TrainerDied, tidy
 from worker.training.examination import Examination
 
 log = logging.getLogger(__name__)
@@ -70,10 +70,20 @@ class TrainingStation:
                 log.warning("run of job %d: the lease was lost", lease.job_id)
             except TrainerDied as error:
                 log.warning("run of job %d: %s", lease.job_id, error)
-                give_up(self._database, lease, str(error))
+                if error.is_bug and previous_error(self._database, lease) == str(error):
+                    fail_run(self._database, lease, f"{error} (twice in a row)")
+                else:
+                    give_up(self._database, lease, str(error))
             except ModelError as error:
                 log.warning("run of job %d cannot go on: %s", lease.job_id, error)
                 fail_run(self._database, lease, str(error))
+        self._tidy(lease)
+
+    def _tidy(self, lease: Lease) -> None:
+        """The caches of a run that has ended go."""
+        run = run_of_job(self._database, lease.job_id)
+        if run.state in ("done", "failed", "cancelled"):
+            tidy(self._settings, run)
 
     def _attempt(self, lease: Lease, run: RunRow) -> None:
         self.place.report("busy", model=run.name)
@@ -91,7 +101,7 @@ class TrainingStation:
     def _leave(self, lease: Lease) -> None:
         """Give the run back, to go on later or to be closed with its cancelled job."""
         wish = self._wish()
-        if wish == "stop":  # and there was nothing yet to keep
+        if wish == "stop" and run_of_job(self._database, lease.job_id).checkpoint is None:  # there is nothing to keep
             finish_run(self._database, lease, "cancelled")
         elif wish != "lost":
             release(self._database, lease)

@@ -19,9 +19,11 @@ from models.datasets.census import Census, count, problems, take_census
 from models.datasets.duplicates import SIDE, Pair, find_pairs, thumbnail
 from models.datasets.groups import join
 from models.datasets.leaks import conflicts, leaks
-from models.datasets.splits import assign, understand
+from models.datasets.splits import assign
+from models.files import sync
 from models.images import load_picture
 from models.manifest import Preprocessing
+from models.recipes import Recipe
 from worker.failures import DECODING_ERRORS, of_decoding
 from worker.reading import Reader
 from worker.training.request import Request, TrainingItem
@@ -122,7 +124,7 @@ def _ahead(
 
 
 def conclude(request: Request, items: Sequence[TrainingItem], book: Book) -> Survey:
-    """Split what was read, and look for copies. Raises InvalidRecipe where too little is left to train on."""
+    """Split what was read, and look for copies. Raises InvalidRecipe for a split that is no known word."""
     unusable = {failure.row for failure in book.failures}
     rows = np.array([row for row in range(len(items)) if row not in unusable], np.int64)
     kept = [items[row] for row in rows]
@@ -132,7 +134,6 @@ def conclude(request: Request, items: Sequence[TrainingItem], book: Book) -> Sur
     splits = list(assign(labels, [item.split for item in kept], groups, digests, request.recipe.split))
     sizes = [book.sizes[row] for row in rows]
     census = take_census(labels, splits, sizes, [failure.code for failure in book.failures], pairs)
-    problems(count(labels, splits), request.recipe)
     found = _Findings(kept, splits)
     found.add_all(pairs, census, labels)
     failures = sorted(book.failures, key=lambda failure: failure.row)
@@ -175,7 +176,7 @@ def save(survey: Survey, items: Sequence[TrainingItem], path: Path) -> None:
     """Write it down, for the station and for later attempts."""
     usable = zip(survey.rows.tolist(), survey.splits, survey.digests, strict=True)
     values = {
-        "items": [[row, items[row].idx, split, digest.hex()] for row, split, digest in usable],
+        "items": [[row, items[row].idx, split, digest.hex(), items[row].group] for row, split, digest in usable],
         "failures": [[f.row, items[f.row].idx, f.code, f.message] for f in survey.failures],
         "findings": survey.findings,
         "census": survey.census.to_json(),
@@ -183,6 +184,7 @@ def save(survey: Survey, items: Sequence[TrainingItem], path: Path) -> None:
     }
     aside = path.with_name(f".{path.name}.tmp")
     aside.write_text(json.dumps(values), encoding="utf-8")
+    sync(aside)
     aside.replace(path)
 
 
@@ -193,14 +195,17 @@ def load(path: Path, items: Sequence[TrainingItem]) -> Survey:
     return Survey(
         rows=np.array([row for row, *_ in usable], np.int64),
         labels=[items[row].label for row, *_ in usable],
-        splits=[split for _row, _idx, split, _digest in usable],
-        digests=[bytes.fromhex(digest) for *_, digest in usable],
+        splits=[split for _row, _idx, split, _digest, _group in usable],
+        digests=[bytes.fromhex(digest) for _row, _idx, _split, digest, _group in usable],
         census=Census.from_json(values["census"]),
         findings=values["findings"],
         failures=[Failure(row, code, message) for row, _idx, code, message in values["failures"]],
     )
 
 
-def given_splits(items: Sequence[TrainingItem]) -> list[str | None]:
-    """What folders or manifest say, in one wording. Raises InvalidRecipe for an unknown word."""
-    return [understand(item.split) for item in items]
+def check(survey: Survey, items: Sequence[TrainingItem], recipe: Recipe) -> None:
+    """Raise InvalidRecipe where too little can be read to train on; a class without a readable file counts too."""
+    counts = count(survey.labels, survey.splits)
+    for label in {item.label for item in items} - counts.keys():
+        counts[label] = {"train": 0}
+    problems(counts, recipe)
