@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 CLASSES = 12
 FLIPS = 10
+FINGERPRINT, SHORT = 64, 12  # letters, and how many of them are shown
 FACTS = ("fingerprint", "device", "code_version", "images_train", "images_val", "images_test")
 
 Value = Any  # of a recipe: a number, a word, or None where it was not chosen
@@ -132,6 +133,8 @@ def print_comparison(one: RunRow, other: RunRow, found: Comparison, to: Console)
     rows = [(key, _figure(key, a), _figure(key, b), _change(key, a, b)) for key, (a, b) in found.metrics.items()]
     known = [row for row in rows if row[1:3] != ("–", "–")]
     to.print(make_table(("metric", *names, "change"), known, right=(1, 2, 3)))
+    if one.fingerprint != other.fingerprint:
+        say("\nThey saw different pictures: figures of the one say little of the other.", "yellow", to=to)
     if found.classes:
         _print_classes(found, names, to)
     _print_flips(f"Right in {names[0]}, wrong in {names[1]}", found.lost, to)
@@ -156,7 +159,8 @@ def _print_flips(title: str, flips: Sequence[FlipRow], to: Console) -> None:
 
 
 def _said(value: Value) -> str:
-    return "–" if value is None else str(value)
+    text = "–" if value is None else str(value)
+    return text[:SHORT] + "…" if len(text) == FINGERPRINT else text
 
 
 def _figure(key: str, value: Figure) -> str:

@@ -140,12 +140,14 @@ def _own_name(preset: str) -> str:
 def _examine(chosen: Settings, source: Source, training: Training) -> Dataset:
     """Read the source to its end, and refuse or warn before anything is queued."""
     from models.datasets.census import problems
-    from worker.finetuning import check_dataset
+    from worker.finetuning import UNLABELLED, check_dataset
 
     recipe = training.recipe
     with counting(source) as each:
         dataset = check_dataset(source, each)
     kept = registry(chosen).get(recipe.base).labels if recipe.base is not None and recipe.keep_head else None
+    if source.ignored.get(UNLABELLED):
+        say(f"{source.ignored[UNLABELLED]:,} pictures without a label are passed over.", "yellow")
     for warning in problems(dataset.counts, recipe, kept):
         say(warning, "yellow")
     return dataset

@@ -261,6 +261,9 @@ def findings(run: Run, json: Json = False) -> None:
         for finding in found:
             emit_json(asdict(finding))
         return
+    if not found:
+        say("Nothing odd was found in the pictures of this run.")
+        return
     emit_table(
         ("what", "picture", "in", "the same as", "in", "distance", ""),
         (

@@ -45,7 +45,7 @@ def summarize_training(database: Database, row: JobRow, to: Console) -> None:
 
 def headline(run: RunRow) -> str:
     """One line: how the run ended, or where it stands."""
-    epochs = f"{run.epochs} of {run.epochs_planned} epochs"
+    epochs = f"{run.epochs} of {run.epochs_planned} epoch{'s' if run.epochs_planned != 1 else ''}"
     best = f", the best is {run.best_epoch} ({_best(run)})" if run.best_epoch is not None else ""
     took = f"; {clock(run.finished_at - run.started_at)} in all" if run.finished_at and run.started_at else ""
     if run.state == "running":
@@ -102,6 +102,7 @@ def tell_leaks(database: Database, run: RunRow, to: Console) -> None:
 def leak_row(finding: FindingRow) -> tuple[str, str, str, str, str]:
     """A leak as a line of a table."""
     how = "same bytes" if not finding.distance else f"nearly, distance {finding.distance:g}"
+    how = finding.detail or how
     return (
         finding.path or "?",
         SPLITS.get(finding.split or "", "?"),
@@ -142,9 +143,10 @@ def _next(run: RunRow, row: JobRow) -> str:
         again = f" · `pixmill results {row.id} --status failed`" if row.failed else ""
         return f"`pixmill classify FOLDER --model {name}` · `pixmill runs show {run.id}`{again}"
     if run.state == "failed" and run.census.get("leaks") and not run.options.get("allow_leaks"):
-        return "take them out of one side, or train all the same: `pixmill finetune … --allow-leaks`"
+        return "take them out of one side and start anew, or train all the same: `pixmill finetune … --allow-leaks`"
     if run.state == "failed":
-        return f"`pixmill jobs retry {row.id}` once the cause is gone; it goes on from its last checkpoint"
+        further = "; it goes on from its last checkpoint" if run.checkpoint is not None else ""
+        return f"`pixmill jobs retry {row.id}` once the cause is gone{further}"
     if run.state == "paused":
         return f"`pixmill jobs resume {row.id}`"
     if run.state == "cancelled":

@@ -47,8 +47,9 @@ def submit_evaluation(
     wanted = understand(split)
     entries = [entry for entry in dataset.entries if wanted is None or understand(entry.split) == wanted]
     if not entries:
-        found = sorted({understand(entry.split) or "none" for entry in dataset.entries})
-        raise InvalidRecipe(f"No picture is in the split {split!r}; the data set has: {', '.join(found)}.")
+        found = sorted({understand(entry.split) or "" for entry in dataset.entries} - {""})
+        has = f"it has {', '.join(found)}" if found else "it has no splits: leave --split away"
+        raise InvalidRecipe(f"No picture of the data set is in the split {split!r}; {has}.")
     _check_labels({entry.label or "" for entry in entries}, version)
     job = NewJob(
         model_id=register_version(database, version),
@@ -72,7 +73,8 @@ def _check_labels(labels: set[str], version: ModelVersion) -> None:
     known = ", ".join(version.labels[:NAMES_SHOWN]) + (", …" if version.labels[NAMES_SHOWN:] else "")
     raise InvalidRecipe(
         f"{version.reference} does not know {'these classes' if len(strange) > 1 else 'this class'} of the data set: "
-        f"{shown}. It knows {known}. Rename the folders, or choose another model."
+        f"{shown}. It knows {known}. Rename the folders, leave the pictures out (--exclude 'FOLDER/*'), "
+        "or choose another model."
     )
 
 

@@ -23,6 +23,7 @@ from worker.sources.entry import Entry, Source, pass_over
 from worker.submission import new_item, register_version
 
 Each = Callable[[int], None]
+UNLABELLED = "without a label"  # what such pictures are counted as
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ def check_dataset(source: Source, each: Each | None = None) -> Dataset:
 
     Raises SourceError for what is wrong with the source, InvalidRecipe where no picture has a label.
     """
-    entries, unlabelled = [], 0
+    entries, unlabelled, columns = [], 0, set[str]()
     for n, entry in enumerate(source, 1):
         if each is not None and n % 1000 == 0:
             each(n)
@@ -60,11 +61,13 @@ def check_dataset(source: Source, each: Each | None = None) -> Dataset:
             entries.append(replace(entry, label=entry.label.strip()))  # a blank beside a name is no part of it
         else:
             unlabelled += 1
-            pass_over(source.ignored, "no class folder")
+            columns.update(entry.extra or ())
+            pass_over(source.ignored, UNLABELLED)
     if not entries:
         raise InvalidRecipe(
             f"Expected a folder for each class (DATASET/cats/1.jpg, or DATASET/train/cats/1.jpg) or a manifest with a "
-            f"column label; the {unlabelled:,} pictures of the {source.description} have no label."
+            f"column label; the {unlabelled:,} pictures of the {source.description} have no label"
+            f"{f' (its other columns: {chr(44).join(sorted(columns))})' if columns else ''}."
         )
     counts = count([entry.label or "" for entry in entries], [understand(entry.split) or "train" for entry in entries])
     return Dataset(source, entries, check_labels(sorted(counts), source.description), counts)

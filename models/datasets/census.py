@@ -136,7 +136,7 @@ def _check_labels(labels: Collection[str], base_labels: Sequence[str]) -> None:
     strange = [label for label in labels if label not in known]
     if not strange:
         return
-    near = get_close_matches(strange[0], base_labels, n=2)
+    near = get_close_matches(strange[0], base_labels, n=2, cutoff=0.8)
     hint = f" Did you mean {' or '.join(near)}?" if near else ""
     raise InvalidRecipe(
         f"Expected classes among the {len(known)} that the base knows; got {_some([repr(each) for each in strange])}. "

@@ -118,7 +118,7 @@ def _draw_best(axes: Axes, epochs: Sequence[EpochLine], panel: Panel) -> None:
     height = (value - low) / (high - low)
     above = height < 0.85 if panel.kind == "loss" else height < 0.15  # away from the line's usual way, and inside
     note = axes.annotate(
-        f"best {value:.4f}",
+        f"epoch {best.epoch}: {value:.4f}",
         (best.epoch, value),
         xytext=(6 if not left else -6, 12 if above else -12),
         textcoords="offset points",

@@ -8,7 +8,7 @@ import json
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -135,9 +135,25 @@ def conclude(request: Request, items: Sequence[TrainingItem], book: Book) -> Sur
     sizes = [book.sizes[row] for row in rows]
     census = take_census(labels, splits, sizes, [failure.code for failure in book.failures], pairs)
     found = _Findings(kept, splits)
+    torn = torn_groups(kept, splits)
+    found.add_torn(torn)
     found.add_all(pairs, census, labels)
+    census = replace(census, leaks=census.leaks + len(torn))
     failures = sorted(book.failures, key=lambda failure: failure.row)
     return Survey(rows, labels, [str(split) for split in splits], digests, census, found.rows, failures)
+
+
+def torn_groups(items: Sequence[TrainingItem], splits: Sequence[str]) -> list[tuple[int, int]]:
+    """Held-out items, each with one of those that are trained on which belongs to the same group of their owner's."""
+    trained: dict[str, int] = {}
+    for place, (item, split) in enumerate(zip(items, splits, strict=True)):
+        if item.group is not None and split == "train":
+            trained.setdefault(item.group, place)
+    return [
+        (place, trained[item.group])
+        for place, (item, split) in enumerate(zip(items, splits, strict=True))
+        if item.group is not None and item.group in trained and split != "train"
+    ]
 
 
 class _Findings:
@@ -157,6 +173,12 @@ class _Findings:
             self._add("duplicate" if pair.kind == "identical" else "near_duplicate", pair.a, pair.b, pair.distance)
         for label, images in census.small.items():
             self.rows.append({"kind": "small_class", "detail": f"{label}: {images} training pictures"})
+
+    def add_torn(self, torn: Sequence[tuple[int, int]]) -> None:
+        for held_out, trained in torn:
+            first, second = self._items[held_out], self._items[trained]
+            detail = f"the same group {first.group}"
+            self.rows.append({"kind": "leak", "idx": first.idx, "other_idx": second.idx, "detail": detail})
 
     def _add(self, kind: str, a: int, b: int, distance: float) -> None:
         first, second = self._items[a].idx, self._items[b].idx

@@ -29,7 +29,7 @@ def test_the_curve_is_written_in_both_formats_and_says_what_happened(make_epochs
     epochs = make_epochs(30, second=20, best=25)
     svg = figures.curve(epochs, [7], tmp_path / "c.svg", "birds@3")
     told = _texts(svg)
-    for word in ("birds@3", "Loss", "Accuracy", "validation", "training", "↻", "all layers", "best"):
+    for word in ("birds@3", "Loss", "Accuracy", "validation", "training", "↻", "all layers", "epoch 25: "):
         assert word in told
     with Image.open(figures.curve(epochs, [7], tmp_path / "c.png")) as png:
         assert png.width > 1000

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,16 @@ def test_a_copy_across_the_splits_is_a_finding_with_both_its_places(request_of_r
     assert names[leak["idx"]] == "test/cloud/copy.png"
     assert names[leak["other_idx"]] == "train/cloud/0001.png"
     assert survey.census.leaks == 1
+
+
+def test_a_group_on_two_sides_of_a_given_split_is_a_leak(request_of_run: Request, dataset: Path) -> None:
+    items = [replace(item, group=f"camera {item.idx % 5}") for item in items_of(dataset)]
+    survey, _ = look(request_of_run, items)
+    torn = [finding for finding in survey.findings if finding["kind"] == "leak"]
+    assert len(torn) == survey.census.leaks == 12
+    assert "camera" in torn[0]["detail"]
+    alone = [replace(item, group=f"{item.split} {item.idx % 5}") for item in items_of(dataset)]
+    assert look(request_of_run, alone)[0].census.leaks == 0
 
 
 def test_a_survey_that_was_saved_is_the_same_when_it_is_loaded(request_of_run: Request, dataset: Path) -> None:
