@@ -165,7 +165,7 @@ def _run(
     with local_stack(chosen, devices, QUEUES) if works_here else nullcontext(no_check) as check:
         say_open(database, QUEUES)
         job_id = submit_finetune(database, dataset, training, registry(chosen))
-        ring(chosen, job_id)
+        ring(chosen, job_id, "train")
         if manner.detach:
             say_detached(chosen, job_id, json=manner.json)
             return job_id, Exit.OK

@@ -60,7 +60,7 @@ def say_open(database: Database, queues: Sequence[str]) -> None:
         say(f"Job {row.id} is still open{done} and goes on as well; `pixmill jobs pause {row.id}` puts it aside.")
 
 
-def ring(chosen: Settings, job_id: int) -> None:
+def ring(chosen: Settings, job_id: int, queue: str = "classify") -> None:
     """Tell workers elsewhere of a job; those that start with this command look for work by themselves."""
     from cli.local import is_embedded
 
@@ -69,7 +69,7 @@ def ring(chosen: Settings, job_id: int) -> None:
     from worker.dispatch import Dispatcher
 
     dispatcher = Dispatcher(chosen)
-    dispatcher.ring(job_id)
+    dispatcher.ring(job_id, queue)
     dispatcher.close()
 
 
