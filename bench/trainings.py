@@ -105,7 +105,7 @@ def kills(home: Path) -> None:
         killed = 0
         while process.poll() is None and killed < KILLS:
             time.sleep(chance.uniform(8, 20))
-            killed += _kill_trainer(home)
+            killed += _kill_one(home, chance)
     assert process.returncode == 0, process.returncode
     (wild,) = sql(home, "SELECT * FROM v_runs ORDER BY run_id DESC LIMIT 1")
     same = sql(home, CURVE.format(calm["run_id"])) == sql(home, CURVE.format(wild["run_id"]))
@@ -117,16 +117,21 @@ def kills(home: Path) -> None:
     assert weights[0] == weights[1]
 
 
-def _kill_trainer(home: Path) -> int:
+def _kill_one(home: Path, chance: random.Random) -> int:
+    """Kill the trainer, or one of the two processes of the worker that started it."""
+    found = []
     for process in psutil.process_iter():
         try:
-            mine = process.environ().get("PIXMILL_HOME") == str(home)
-            if mine and "worker.training.trainer" in process.cmdline():
-                process.send_signal(signal.SIGKILL)
-                return 1
+            words = process.cmdline()
+            training = "worker.training.trainer" in words or words[2:5] == ["-m", "worker", "train"]
+            if training and process.environ().get("PIXMILL_HOME") == str(home):
+                found.append(process)
         except psutil.Error:
             continue
-    return 0
+    if not any("worker.training.trainer" in process.cmdline() for process in found):
+        return 0  # between two attempts
+    chance.choice(found).send_signal(signal.SIGKILL)
+    return 1
 
 
 def _weights(home: Path, name: str) -> bytes:
