@@ -26,7 +26,7 @@ from bench.bulk import MODEL, REPOSITORY, SHARED, run
 
 COLUMNS = "epoch, loss, accuracy, val_loss, val_accuracy, learning_rate"
 CURVE = "SELECT " + COLUMNS + " FROM v_run_curve WHERE run_id = {} ORDER BY epoch"
-RESTARTS = "SELECT epoch FROM v_run_curve WHERE run_id = {} AND restarted"
+RESTARTS = "SELECT epoch FROM v_run_curve WHERE run_id = {} AND restarted = 1"
 KILLS = 5
 
 

@@ -68,10 +68,11 @@ class Home:
     def sql(self, query: str) -> list[dict[str, Any]]:
         """Rows of a query, straight from the database: polled often, so without a process of its own."""
         database = Database(self.environment.get("PIXMILL_DATABASE_URL", f"sqlite:///{self.path}/pixmill.db"))
-        with database.read() as connection:
-            rows = [dict(row._mapping) for row in connection.execute(text(query))]
-        database.close()
-        return rows
+        try:
+            with database.read() as connection:
+                return [dict(row._mapping) for row in connection.execute(text(query))]
+        finally:
+            database.close()
 
     def logs(self) -> str:
         """The end of every log file, for a failing test."""

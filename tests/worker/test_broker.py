@@ -102,3 +102,18 @@ def test_a_long_home_path_gets_a_socket_that_fits(tmp_path: Path) -> None:
     broker = EmbeddedBroker(settings)
     broker.start()
     broker.stop()
+
+
+def test_a_hint_goes_to_its_own_queue_alone(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path)
+    broker = EmbeddedBroker(settings)
+    broker.start()
+    dispatcher = Dispatcher(settings)
+    try:
+        assert dispatcher.ring(1, "train")
+        assert (dispatcher.waiting("train"), dispatcher.waiting("classify")) == (1, 0)
+        assert dispatcher.ring(2)
+        assert (dispatcher.waiting("train"), dispatcher.waiting("classify")) == (1, 1)
+    finally:
+        dispatcher.close()
+        broker.stop()
