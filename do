@@ -13,7 +13,7 @@ ours=$venv/.do-made         # this script made .venv, so it may empty it
 usage() {
     cat <<'END'
 ./do demo [ARGS]       train, classify and review the bundled handwriting; offline, about a minute
-./do test [ARGS]       the tests; ARGS go to pytest
+./do test [ARGS]       the tests, in two processes; ARGS go to pytest
 ./do check             ruff, mypy, import-linter, and the documents that are generated
 ./do fix               let ruff repair and format
 ./do docs              write the generated parts of the documents again
@@ -216,7 +216,8 @@ pixmill)
 test | bench)
     need dev
     cd "$root"
-    [ "$verb" = bench ] || exec "$python" -m pytest "$@"
+    # Two processes, a file to one of them: many tests wait for processes to start, and a file shares what is made for it.
+    [ "$verb" = bench ] || exec "$python" -m pytest -n "${PIXMILL_TEST_PROCESSES:-2}" --dist loadfile "$@"
     exec "$python" -m bench "$@"
     ;;
 check | fix | docs | lock)

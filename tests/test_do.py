@@ -86,7 +86,7 @@ def test_the_first_call_installs_from_hashed_locks_and_the_second_installs_nothi
 
 def test_development_adds_to_what_the_demo_installed_and_serves_it_from_then_on(checkout: Checkout) -> None:
     checkout.do("demo")
-    assert checkout.do("test", "-k", "x").stdout == "ran -m pytest -k x\n"
+    assert checkout.do("test", "-k", "x").stdout == "ran -m pytest -n 2 --dist loadfile -k x\n"
     assert checkout.installed == ["pip build", "uv cpu", "uv pixmill", "pip build", "uv dev", "uv pixmill"]
     assert checkout.do("demo").stdout == "ran demo\n"
     assert checkout.installed == []
