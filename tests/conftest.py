@@ -5,10 +5,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from store import schema
 from store.database import Database
 from tests.servers import postgres_server
+
+# How long an example takes says nothing of it on a machine that does other things too.
+settings.register_profile("pixmill", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("pixmill")
 
 REPOSITORY = Path(__file__).parents[1]
 
