@@ -103,10 +103,14 @@ def kills(home: Path) -> None:
     words = [sys.executable, "-P", "-m", "cli", "finetune", data, "--name", "wild", *options]
     chance = random.Random(time.time_ns())
     with subprocess.Popen([str(word) for word in words], env=environment, cwd=REPOSITORY) as process:
-        killed = 0
+        killed = reached = 0
         while process.poll() is None and killed < KILLS:
-            time.sleep(chance.uniform(8, 20))
-            killed += _kill_one(home, chance)
+            time.sleep(1)
+            (row,) = sql(home, "SELECT COUNT(*) AS n FROM epochs WHERE run_id = (SELECT MAX(id) FROM runs)")
+            if row["n"] > reached:  # it has gone further since the last kill
+                time.sleep(chance.uniform(0, 10))
+                reached = row["n"]
+                killed += _kill_one(home, chance)
     assert process.returncode == 0, process.returncode
     (wild,) = sql(home, "SELECT * FROM v_runs ORDER BY run_id DESC LIMIT 1")
     same = sql(home, CURVE.format(calm["run_id"])) == sql(home, CURVE.format(wild["run_id"]))
