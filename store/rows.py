@@ -78,6 +78,21 @@ class ItemRow:
 
 
 @dataclass(frozen=True, slots=True)
+class TrainingRow:
+    """One labelled item. `path` is bytes, relative to the job's root; `split` and `group` as the owner gave them."""
+
+    idx: int
+    path: bytes
+    size: int | None
+    mtime_ns: int | None
+    member: str | None
+    offset: int | None
+    label: str
+    split: str | None
+    group: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class JobRow:
     """One job with its totals: found = classified + failed + pending."""
 

@@ -2,30 +2,15 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from sqlalchemy import select
 
 from store.database import Database
 from store.paths import from_columns
+from store.rows import TrainingRow
 from store.tables import items
 
 PAGE = 10_000
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingRow:
-    """One labelled item. `path` is bytes, relative to the job's root; `split` and `group` as the owner gave them."""
-
-    idx: int
-    path: bytes
-    size: int | None
-    mtime_ns: int | None
-    member: str | None
-    offset: int | None
-    label: str
-    split: str | None
-    group: str | None
 
 
 def training_items(database: Database, job_id: int) -> Iterator[TrainingRow]:

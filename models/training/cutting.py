@@ -14,6 +14,8 @@ from models.recipes import RegularizationChoice
 
 NORMALISATIONS = (keras.layers.BatchNormalization,)
 
+SCRATCH_DROPOUT = 0.5  # before the head of a backbone that is trained from nothing (DESIGN §6)
+
 
 def cut(model: Any) -> Any:
     """The same graph up to what its last layer with a kernel takes: pixels [N, H, W, C] to features [N, F].
@@ -45,15 +47,21 @@ def with_scale(backbone: Any, scale: Scale) -> Any:
 
 
 def build_head(
-    features: int, classes: int, regularization: RegularizationChoice, seed: int, default_dropout: float = 0.0
+    features: int, classes: int, regularization: RegularizationChoice, seed: int, *, from_scratch: bool = False
 ) -> Any:
     """Features [N, F] to probabilities float32 [N, classes]: layers "dropout" (where there is one) and "predictions".
 
-    `default_dropout` is taken where the recipe does not say one. The first weights are a function of `seed`.
+    `from_scratch`: on a backbone without pretrained weights, whose features are maxima (DESIGN §6): half of them drop
+    out where the recipe does not say otherwise. The first weights are a function of `seed`.
     """
     vector = keras.Input((features,), name="features")
     x = vector
-    dropout = default_dropout if regularization.dropout is None else regularization.dropout
+    if from_scratch:
+        # Maxima are large: the sum of their squares goes into the thousands, and plain SGD with any usual rate is
+        # thrown out of the last layer's narrow valley. Divided by the root of their number they are as long as one.
+        x = keras.layers.Rescaling(1 / math.sqrt(features), name="shortened")(x)
+    default = SCRATCH_DROPOUT if from_scratch else 0.0
+    dropout = default if regularization.dropout is None else regularization.dropout
     if dropout:
         x = keras.layers.Dropout(dropout, seed=seed, name="dropout")(x)
     l1, l2 = regularization.l1, regularization.l2

@@ -30,7 +30,7 @@ from worker.devices import Device
 from worker.settings import Settings
 from worker.submission import register_version
 from worker.training.process import Message, TrainerProcess
-from worker.training.request import Request, TrainingItem, write_items
+from worker.training.request import Request, write_items
 
 log = logging.getLogger(__name__)
 
@@ -238,8 +238,7 @@ class Attempt:
                 shutil.rmtree(old, ignore_errors=True)
         listed = self._folder / "items.jsonl"
         if not listed.exists():
-            rows = training_items(self._database, self._lease.job_id)
-            write_items(listed, (TrainingItem(**{name: getattr(row, name) for name in row.__slots__}) for row in rows))
+            write_items(listed, training_items(self._database, self._lease.job_id))
 
     def _survey(self, path: Path) -> Survey:
         values = json.loads(path.read_text(encoding="utf-8"))

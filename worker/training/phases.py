@@ -26,7 +26,6 @@ from worker.training.pictures import Rows
 from worker.training.preparing import Prepared
 from worker.training.request import Request
 
-SCRATCH_DROPOUT = 0.5  # before the head of a backbone that is trained from nothing (DESIGN §6)
 FEATURE_BATCH = 32
 
 
@@ -70,9 +69,8 @@ class Workshop:
 
     def head(self, features: int) -> Any:
         """Features to probabilities; with the base's own last layer where the recipe keeps it."""
-        dropout = SCRATCH_DROPOUT if self.recipe.mode == "scratch" else 0.0
         chosen, seed = self.recipe.regularization, self.recipe.seed
-        head = build_head(features, self.classes, chosen, seed, default_dropout=dropout)
+        head = build_head(features, self.classes, chosen, seed, from_scratch=self.recipe.mode == "scratch")
         if self.recipe.keep_head and self.base is not None:
             last = [layer for layer in _layers(load_keras(self.base)) if getattr(layer, "units", None) == self.classes]
             if not last:

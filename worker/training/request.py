@@ -12,6 +12,7 @@ from typing import Any
 from models.engines.openvino import Precision
 from models.files import sync
 from models.recipes import Recipe, check_recipe
+from store.rows import TrainingRow
 from worker.reading import Location
 
 
@@ -55,19 +56,10 @@ class Request:
         return cls(**{**values, "recipe": recipe, "labels": tuple(values["labels"])})
 
 
-@dataclass(frozen=True, slots=True)
-class TrainingItem:
-    """One labelled picture of a run, and where it lies. `split` as given, or None; `group` keeps pictures together."""
+class TrainingItem(TrainingRow):
+    """One labelled picture of a run, and where it lies."""
 
-    idx: int
-    path: bytes
-    size: int | None
-    mtime_ns: int | None
-    member: str | None
-    offset: int | None
-    label: str
-    split: str | None
-    group: str | None
+    __slots__ = ()
 
     @property
     def name(self) -> str:
@@ -80,7 +72,7 @@ class TrainingItem:
         return Location(root, self.path, confined, self.size, self.mtime_ns, self.member, self.offset)
 
 
-def write_items(path: Path, items: Iterable[TrainingItem]) -> None:
+def write_items(path: Path, items: Iterable[TrainingRow]) -> None:
     """Write items as JSON lines; a name is bytes, so it goes as base64."""
     aside = path.with_suffix(".tmp")
     with aside.open("w", encoding="utf-8") as file:
