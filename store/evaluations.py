@@ -159,13 +159,6 @@ def evaluation(database: Database, job_id: int) -> EvaluationRow | None:
     return EvaluationRow(**row._mapping) if row else None
 
 
-def evaluations_of(database: Database, model_id: int) -> list[EvaluationRow]:
-    """The evaluations of a model version, newest first."""
-    query = _evaluations().where(evaluations.c.model_id == model_id).order_by(evaluations.c.job_id.desc())
-    with database.read() as connection:
-        return [EvaluationRow(**row._mapping) for row in connection.execute(query)]
-
-
 def _evaluations() -> Select[Any]:
     model = (models.c.name + "@" + cast(models.c.version, String)).label("model")
     return select(evaluations, model).join(models, models.c.id == evaluations.c.model_id)

@@ -105,18 +105,6 @@ def _conclude(connection: Connection, lease: Lease, run_id: int, survey: Survey)
     )
 
 
-def run_items_of(database: Database, run_id: int) -> list[RunItem]:
-    """The usable images of a run in the order of its items; empty until the survey is whole."""
-    whole = select(runs.c.id).where(runs.c.id == run_id, runs.c.fingerprint.is_not(None)).exists()
-    query = (
-        select(*run_items.c["idx", "split", "content_hash", "group_key"])
-        .where(run_items.c.run_id == run_id, whole)
-        .order_by(run_items.c.idx)
-    )
-    with database.read() as connection:
-        return [RunItem(idx, split, bytes(digest), key) for idx, split, digest, key in connection.execute(query)]
-
-
 def findings_of(database: Database, run_id: int) -> list[FindingRow]:
     """What the survey found, in the order in which it said so."""
     query = text(

@@ -39,11 +39,6 @@ class Augmenter:
         self._chain = _chain(choice, shape, self._draws)
         self._compiled = self._compile() if self._chain else None
 
-    @property
-    def changes_labels(self) -> bool:
-        """Whether labels are mixed too (CutMix, MixUp)."""
-        return self.choice.mix != "none"
-
     def __call__(self, images: Any, labels: Any, epoch: int, step: int) -> tuple[Any, Any]:
         """Images 0–255 [B, H, W, C] and one-hot labels [B, K], changed: float32 tensors of TensorFlow.
 

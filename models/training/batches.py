@@ -31,20 +31,6 @@ class Augment(Protocol):
         """images float32 0-255 [B, H, W, C] and labels one-hot float32 [B, K] to the same, changed."""
 
 
-class ArrayPictures:
-    """An array or memory map [N, ...] as Pictures."""
-
-    def __init__(self, array: NDArray[Any]) -> None:
-        self._array = array
-
-    def __len__(self) -> int:
-        return len(self._array)
-
-    def take(self, rows: NDArray[np.int64]) -> NDArray[Any]:
-        """Of these rows."""
-        return self._array[rows]
-
-
 @dataclass(frozen=True, slots=True)
 class Batch:
     """x: [n, ...] as the pictures are; y: class numbers int64 [n]; items: numbers int64 [n]; step: from 0."""

@@ -3,13 +3,15 @@
 from collections.abc import Callable
 
 import pytest
+from sqlalchemy import select
 
 from store import jobs
 from store.catalog import register_model
 from store.claims import Claimer, claim
 from store.database import Database
 from store.rows import ItemRow, Lease, NewItem, NewJob, NewResult, NewRun
-from store.run_rows import EpochFacts
+from store.run_rows import EpochFacts, RunItem
+from store.tables import run_items, runs
 
 AcceptJob = Callable[..., int]
 
@@ -64,3 +66,15 @@ def epoch(number: int, *, best: bool = True, **values: float) -> EpochFacts:
     known = {"loss": 1 / number, "accuracy": 0.5, "top5": 1.0, "val_loss": 2 / number, "val_accuracy": 0.4}
     measured = {**known, "val_top5": 1.0, "learning_rate": 0.1, "images_per_s": 100.0, "seconds": 2.0, **values}
     return EpochFacts(epoch=number, phase="head", is_best=best, patience_left=3, metrics={"lr": 0.1}, **measured)
+
+
+def run_items_of(database: Database, run_id: int) -> list[RunItem]:
+    """The usable images of a run in the order of its items; empty until the survey is whole."""
+    whole = select(runs.c.id).where(runs.c.id == run_id, runs.c.fingerprint.is_not(None)).exists()
+    query = (
+        select(*run_items.c["idx", "split", "content_hash", "group_key"])
+        .where(run_items.c.run_id == run_id, whole)
+        .order_by(run_items.c.idx)
+    )
+    with database.read() as connection:
+        return [RunItem(idx, split, bytes(digest), key) for idx, split, digest, key in connection.execute(query)]

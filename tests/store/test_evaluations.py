@@ -14,7 +14,6 @@ from store.errors import UnknownJob
 from store.evaluations import (
     confusion,
     evaluation,
-    evaluations_of,
     flips,
     labelled_items,
     mistakes,
@@ -139,7 +138,6 @@ def test_figures_of_an_evaluation_are_kept_and_renewed(
     row = evaluation(database, job_id)
     assert row is not None
     assert (row.model, row.accuracy, row.macro_f1, row.split, row.run_id) == ("birds@1", 0.5, 0.4, "test", run_id)
-    assert evaluations_of(database, model_id) == [row]
 
 
 def test_flips_are_found_by_content_wherever_the_files_are(database: Database, model_id: int, other_model: int) -> None:

@@ -9,10 +9,10 @@ from store.errors import LeaseLost
 from store.insights import failures, job
 from store.results import Filter, stream
 from store.rows import Lease, NewResult
-from store.run_data import findings_of, run_items_of, write_survey
+from store.run_data import findings_of, write_survey
 from store.run_rows import Finding, RunItem, Survey
 from store.states import JobState
-from tests.store.conftest import AcceptJob, train
+from tests.store.conftest import AcceptJob, run_items_of, train
 from tests.store.test_runs import expire
 
 UNREADABLE = NewResult(5, "failed", error_code="truncated", error="the file ends early")

@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 
 from models.recipes import Recipe, check_recipe, merge
 from models.training import checkpoints
-from models.training.batches import ArrayPictures, Batches
+from models.training.batches import Batches
 from models.training.history import Epoch, Outcome, Progress, Wish
 from models.training.loop import CheckpointPlace, Phase, Trainer
 from models.training.steps import set_seed
+from tests.models.training.array_pictures import ArrayPictures
 
 CLASSES = 6
 TRAIN, VAL = 50, 20

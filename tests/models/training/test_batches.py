@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from models.training.batches import ArrayPictures, Batch, Batches
+from models.training.batches import Batch, Batches
+from tests.models.training.array_pictures import ArrayPictures
 
 
 def batches(count: int = 23, **said: Any) -> Batches:
