@@ -16,7 +16,7 @@ usage() {
 ./do test [ARGS]       the tests, in two processes; ARGS go to pytest
 ./do check             ruff, mypy, import-linter, and the documents that are generated
 ./do fix               let ruff repair and format
-./do docs              write the generated parts of the documents again
+./do docs              write the generated parts of the documents, and docs/openapi.json, again
 ./do bench [ARGS]      the benchmarks
 ./do pixmill ARGS      the command line, from .venv
 ./do setup [NAME]      make .venv from requirements/NAME.lock: cpu (default), gpu, api or dev
@@ -160,6 +160,7 @@ check() {
     attempt 'mypy' "$python" -m mypy
     attempt 'lint-imports' "$venv/bin/lint-imports" --no-logo
     attempt 'generated documents' documents --check --diff
+    attempt 'docs/openapi.json' "$python" -m api.openapi --check
     [ -z "$failed" ] || die "Failed: ${failed#, }. ./do fix repairs what ruff can, ./do docs writes the documents again."
 }
 
@@ -175,7 +176,10 @@ fix() {
     "$python" -m ruff format .
 }
 
-docs() { documents -r; }
+docs() {
+    documents -r
+    "$python" -m api.openapi
+}
 
 documents() {
     "$python" -m cogapp "$@" README.md CHANGELOG.md docs/*.md
@@ -186,7 +190,7 @@ lock() {
     export UV_SYSTEM_CERTS="${UV_SYSTEM_CERTS:-1}" UV_CUSTOM_COMPILE_COMMAND="./do lock"
     one_lock dev pyproject.toml --extra cpu --group dev "$@"
     one_lock build --group build -c requirements/dev.lock "$@"
-    one_lock api pyproject.toml -c requirements/dev.lock "$@"
+    one_lock api pyproject.toml --extra parquet --extra thumbnails -c requirements/dev.lock "$@"
     one_lock cpu pyproject.toml --extra cpu -c requirements/dev.lock "$@"
     one_lock gpu pyproject.toml --extra gpu -c requirements/dev.lock "$@"
 }

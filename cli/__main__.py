@@ -8,7 +8,25 @@ import sys
 
 import typer
 
-from cli import classify, db, demo, doctor, evaluate, finetune, jobs, models, results, runs, sort, sql, worker
+from cli import (
+    api,
+    classify,
+    db,
+    demo,
+    doctor,
+    evaluate,
+    finetune,
+    jobs,
+    models,
+    results,
+    runs,
+    sort,
+    sql,
+    token,
+    up,
+    worker,
+    workers,
+)
 from cli.errors import Exit, exit_code, message
 from cli.output import fail, say
 
@@ -27,11 +45,15 @@ app.command()(evaluate.evaluate)
 app.command()(results.results)
 app.command()(sort.sort)
 app.command()(sql.sql)
+app.command()(up.up)
+app.command()(api.api)
 app.command()(worker.worker)
+app.command()(workers.workers)
 app.command()(doctor.doctor)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(runs.app, name="runs")
 app.add_typer(models.app, name="models")
+app.add_typer(token.app, name="token")
 app.add_typer(db.app, name="db")
 
 

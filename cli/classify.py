@@ -2,38 +2,26 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
-from cli.context import make_home, open_database, settings
-from cli.errors import CommandError, Exit
-from cli.submitting import counting, find_model, follow_to_end, no_check, ring, say_detached, say_open
-from worker.settings import Settings
+from cli.desk import ClassifyOrder, Pictures
+from cli.errors import CommandError
+from cli.opening import open_desk
+from cli.submitting import carry_out, leave
 
-if TYPE_CHECKING:
-    from models.manifest import ModelVersion
-    from store.database import Database
-    from worker.sources.entry import Source
-    from worker.submission import Scan
+QUEUES = ("classify",)  # served while it runs
 
-CLASSIFY = ("classify",)  # the queue that is served while it runs
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What `classify` was asked for."""
-
-    model: str | None
-    top_k: int
-    reuse: bool
-    priority: int
-    detach: bool
-    quiet: bool
-    device: str
+Upload = Annotated[
+    bool | None,
+    typer.Option(
+        "--upload/--no-upload",
+        help="Send a server the files, or their paths; by default paths where it is on this machine.",
+        show_default=False,
+    ),
+]
 
 
 def classify(
@@ -49,12 +37,12 @@ def classify(
     reuse: Annotated[bool, typer.Option(help="Take known answers for identical files.")] = True,
     priority: Annotated[int, typer.Option(min=0, max=9, help="0 goes first, 9 last.")] = 5,
     device: Annotated[str, typer.Option(help="Where to work in local mode: auto, cpu, GPU numbers or UUIDs.")] = "auto",
+    upload: Upload = None,
     detach: Annotated[bool, typer.Option("--detach", help="Submit, print the job's id, and leave.")] = False,
     json: Annotated[bool, typer.Option("--json", help="One JSON object per image on stdout.")] = False,
 ) -> None:
     """Classify every picture of a folder; each one becomes one row, with its labels or the reason why not."""
     from cli.export import emit_results, writer_for
-    from worker.sources.opening import open_source
 
     if out is not None and detach:
         raise CommandError(
@@ -62,52 +50,21 @@ def classify(
         )
     if out is not None:
         writer_for(out)  # a wrong ending is refused before the work, not after
-    if labels not in ("none", "folder"):
-        raise CommandError(f"--labels: expected none or folder, got {labels!r}.")
-    chosen = settings()
-    given: Literal["none", "folder"] = "folder" if labels == "folder" else "none"
-    source = open_source(
-        paths,
-        include=include or (),
-        exclude=exclude or (),
-        labels=given,
-        cache_dir=chosen.cache_folder / "archives",
-    )
-    request = Request(model, top_k, reuse, priority, detach, json, device)
-    job_id, code = run(chosen, source, request)
-    if detach:
-        return
-    with open_database(chosen) as database:
-        emit_results(database, job_id, out=out, json=json)
+    pictures = Pictures(paths, include or (), exclude or (), check_labels(labels), upload)
+    with open_desk() as desk:
+        submit = desk.classify(ClassifyOrder(pictures, model, top_k, reuse, priority))
+        if detach:
+            leave(desk, submit, json=json)
+            return
+        job_id, code = carry_out(desk, submit, QUEUES, device, quiet=json)
+        emit_results(desk, job_id, out=out, json=json)
     raise typer.Exit(code)
 
 
-def run(chosen: Settings, source: Source, request: Request) -> tuple[int, Exit]:
-    """Submit, work on it where no server does, follow, and sum up; returns the job and the exit code."""
-    from cli.local import is_embedded, local_stack
-    from worker.devices import find_devices
-    from worker.submission import Scan
-
-    make_home(chosen)
-    scan = Scan(source)
-    devices = find_devices(request.device)
-    version = find_model(chosen, request.model)
-    with open_database(chosen, create=True) as database:
-        works_here = is_embedded(chosen) and not request.detach
-        with local_stack(chosen, devices, CLASSIFY) if works_here else nullcontext(no_check) as check:
-            job_id = _submit(chosen, database, scan, version, request)
-            if request.detach:
-                say_detached(chosen, job_id, json=request.quiet)
-                return job_id, Exit.OK
-            return job_id, follow_to_end(chosen, database, job_id, check, quiet=request.quiet)
-
-
-def _submit(chosen: Settings, database: Database, scan: Scan, version: ModelVersion, request: Request) -> int:
-    from worker.submission import Choices, submit_classify
-
-    say_open(database, CLASSIFY)
-    choices = Choices(top_k=request.top_k, reuse=request.reuse, priority=request.priority)
-    with counting(scan.source) as each:
-        job_id = submit_classify(database, scan, version, choices, each)
-    ring(chosen, job_id)
-    return job_id
+def check_labels(text: str) -> Literal["none", "folder"]:
+    """What --labels says. Raises CommandError."""
+    if text == "folder":
+        return "folder"
+    if text == "none":
+        return "none"
+    raise CommandError(f"--labels: expected none or folder, got {text!r}.")

@@ -13,3 +13,8 @@ def clock(seconds: float) -> str:
 def moment(seconds: float) -> str:
     """A time since 1970 as `2026-11-21 22:31`, in this machine's zone."""
     return datetime.fromtimestamp(seconds, UTC).astimezone().strftime("%Y-%m-%d %H:%M")
+
+
+def between(start: float, end: float) -> float:
+    """Seconds from one time to another, each taken to the millisecond, as records tell them: everywhere the same."""
+    return (round(end * 1000) - round(start * 1000)) / 1000

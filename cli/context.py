@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -86,13 +86,16 @@ def registry(chosen: Settings) -> Registry:
 def choose_model(chosen: Settings, reference: str | None) -> ModelVersion:
     """The model to use: the one named, or the only one there is. Raises CommandError, UnknownModel."""
     known = registry(chosen)
-    if reference is not None:
-        return known.get(reference)
-    names = sorted({version.manifest.name for version in known.list()})
-    if len(names) == 1:
-        return known.get(names[0])
-    if names:
-        raise CommandError(f"Which model? Choose one with --model: {', '.join(names)}.")
+    return known.get(reference or only_model(version.manifest.name for version in known.list()))
+
+
+def only_model(names: Iterable[str]) -> str:
+    """The name of the only model there is. Raises CommandError where there is none, or a choice."""
+    different = sorted(set(names))
+    if len(different) == 1:
+        return different[0]
+    if different:
+        raise CommandError(f"Which model? Choose one with --model: {', '.join(different)}.")
     raise CommandError(
         "There is no model yet. Import one (`pixmill models import FILE.keras --labels FILE`), fetch a pretrained one "
         "(`pixmill models pull NAME`; `pixmill models presets` lists them), or see `pixmill demo`.",

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from cli.context import make_home, settings
+from cli.opening import stays_here
 from cli.output import emit_json, say
 
 app = typer.Typer(no_args_is_help=True, help="The database's schema.")
@@ -18,6 +19,7 @@ def upgrade(json: Json = False) -> None:
     from store import schema
     from store.database import Database
 
+    stays_here("db upgrade")
     chosen = settings()
     if chosen.database_url is None:
         make_home(chosen)

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.context import make_home, open_database, settings
+from cli.context import make_home, settings
+from cli.desk import ClassifyOrder, Desk, FinetuneOrder, Pictures
 from cli.errors import CommandError
+from cli.opening import stays_here
 from cli.output import emit_json, err, make_table, say
+from cli.submitting import carry_out
 from models.recipes import Recipe, make_recipe
-from worker.settings import Settings
 
 if TYPE_CHECKING:
-    from store.database import Database
     from store.run_rows import RunRow
 
 NAME = "demo_digits"
@@ -45,6 +46,9 @@ def demo_recipe() -> Recipe:
 
 def demo(json: Annotated[bool, typer.Option("--json", help="The outcome as JSON on stdout.")] = False) -> None:
     """Train a small network on handwritten digits, classify a folder with it, and look at its mistakes."""
+    from cli.desk_local import LocalDesk
+
+    stays_here("demo")
     try:
         from models.digits import write_digits
     except ImportError as error:
@@ -57,53 +61,43 @@ def demo(json: Annotated[bool, typer.Option("--json", help="The outcome as JSON 
     say("1/3  Writing 1,797 handwritten digits as PNG files …", "bold")
     train, test = write_digits(folder)
     say(f"     {train} · {test}")
-    say("2/3  Training a small network on them, as a job like any other …", "bold")
-    run = _train(chosen, train)
-    say(f"3/3  Classifying {test} with {run.model} …", "bold")
-    job_id = _classify(chosen, test, str(run.model))
-    with open_database(chosen) as database:
-        _review(database, job_id, run, time.monotonic() - begun, json=json)
+    with LocalDesk(chosen) as desk:
+        say("2/3  Training a small network on them, as a job like any other …", "bold")
+        run = _train(desk, train)
+        say(f"3/3  Classifying {test} with {run.model} …", "bold")
+        job_id = _classify(desk, test, run)
+        _review(desk, job_id, run, time.monotonic() - begun, json=json)
 
 
-def _train(chosen: Settings, train: Path) -> RunRow:
+def _train(desk: Desk, train: Path) -> RunRow:
     """Queue the training and follow it; some of the pictures are held back to choose the best epoch."""
     from cli.finetune import Manner
     from cli.finetune import train as finetune
-    from store.runs import run_of_job
-    from worker.finetuning import Training
-    from worker.sources.opening import open_source
 
-    source = open_source([str(train)], labels="folder")
-    job_id, code = finetune(chosen, source, Training(NAME, demo_recipe()), Manner(device="cpu"))
-    with open_database(chosen) as database:
-        run = run_of_job(database, job_id)
+    order = FinetuneOrder(Pictures([str(train)], labels="folder"), NAME, demo_recipe())
+    job_id, code = finetune(desk, order, Manner(device="cpu"))
+    run = desk.run_of_job(job_id)
     if run.model is None:
         raise typer.Exit(code)
     return run
 
 
-def _classify(chosen: Settings, test: Path, model: str) -> int:
-    from cli.classify import Request, run
-    from worker.sources.opening import open_source
-
-    source = open_source([str(test)], labels="folder")
-    request = Request(model, 3, reuse=False, priority=5, detach=False, quiet=True, device="cpu")
-    return run(chosen, source, request)[0]
+def _classify(desk: Desk, test: Path, run: RunRow) -> int:
+    order = ClassifyOrder(Pictures([str(test)], labels="folder"), run.model, top_k=3, reuse=False)
+    return carry_out(desk, desk.classify(order), ("classify",), "cpu", quiet=True)[0]
 
 
-def _review(database: Database, job_id: int, run: RunRow, seconds: float, *, json: bool) -> None:
-    from cli import summary
-    from store.insights import agreement
-    from store.insights import job as read_job
-    from store.results import Filter, stream
+def _review(desk: Desk, job_id: int, run: RunRow, seconds: float, *, json: bool) -> None:
+    from store.records import job_record
+    from store.results import Filter
 
-    row = read_job(database, job_id)
-    right, labelled = agreement(database, job_id)
-    wrong = sorted(stream(database, job_id, Filter(wrong=True)), key=lambda one: -(one.score or 0))
+    row = desk.job(job_id)
+    right, labelled = desk.summary(job_id).agreement
+    wrong = sorted(desk.results(job_id, Filter(wrong=True)), key=lambda one: -(one.score or 0))
     accuracy = right / labelled if labelled else 0.0
     if json:
         found = {"accuracy": accuracy, "mistakes": len(wrong), "run": run.id, "seconds": round(seconds, 1)}
-        emit_json({**summary.as_json(row), **found})
+        emit_json({**job_record(row), **found})
     say(
         f"\n{row.classified:,} images classified, {right:,} of {labelled:,} right: accuracy {accuracy:.4f}",
         "bold green",

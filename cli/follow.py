@@ -7,46 +7,35 @@ from collections.abc import Callable
 
 from rich.progress import BarColumn, Progress, TextColumn
 
+from cli.desk import Check, Desk
 from cli.output import err, interactive, say
 from cli.speed import Speed
-from store.database import Database
-from store.insights import job as read_job
 from store.rows import JobRow
-from store.states import JobState
 
-POLL_S = 0.1
 PLAIN_S = 10.0  # between lines where nobody watches a terminal
 
 
 Show = Callable[[JobRow, Speed], None]
 
 
-def follow(database: Database, job_id: int, check: Callable[[], None]) -> JobRow:
-    """Show a job's progress until it ends or is paused; returns how it stands then. Raises UnknownJob.
+def follow(desk: Desk, job_id: int, check: Check) -> JobRow:
+    """Show a job's progress until it ends or is paused; returns how it stands then.
 
     `check` is called while waiting; what it raises ends the wait.
     """
-    if read_job(database, job_id).kind == "finetune":
+    if desk.job(job_id).kind == "finetune":
         from cli.training_follow import follow_training
 
-        return follow_training(database, job_id, check)
+        return follow_training(desk, job_id, check)
 
     def watch(show: Show) -> JobRow:
-        return _watch(database, job_id, show, check)
+        speed = Speed()
+        for row in desk.watch(job_id, check):
+            speed.note(row.classified + row.failed, time.monotonic())
+            show(row, speed)
+        return row
 
     return _follow_bar(job_id, watch) if interactive() else _follow_lines(watch)
-
-
-def _watch(database: Database, job_id: int, show: Show, check: Callable[[], None]) -> JobRow:
-    speed = Speed()
-    while True:
-        check()
-        row = read_job(database, job_id)
-        speed.note(row.classified + row.failed, time.monotonic())
-        show(row, speed)
-        if row.state.is_final or row.state is JobState.PAUSED:
-            return row
-        time.sleep(POLL_S)
 
 
 def _follow_bar(job_id: int, watch: Callable[[Show], JobRow]) -> JobRow:

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from cli.clock import moment
-from cli.context import has_database, open_database, settings
+from cli.desk import Desk
 from cli.errors import CommandError
+from cli.opening import open_desk
 from cli.output import emit_json, emit_table, say
 from cli.submitting import follow_to_end, no_check
 
-if TYPE_CHECKING:
-    from store.database import Database
-
 app = typer.Typer(no_args_is_help=True, help="Jobs: what was asked for, how it stands, and steering it.")
+
+QUEUES = {"classify": ("classify",), "finetune": ("classify", "train")}  # a training is evaluated by a classify job
 
 Job = Annotated[int, typer.Argument(help="The job's number.")]
 Json = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
@@ -29,18 +28,16 @@ def list_(
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many, the newest first.")] = 20, json: Json = False
 ) -> None:
     """List jobs, the newest first."""
-    from cli.summary import as_json
-    from store.insights import list_jobs
+    from store.records import job_record
 
-    chosen = settings()
-    if not has_database(chosen):
-        say("No jobs yet.")
-        return
-    with open_database(chosen) as database:
-        rows = list_jobs(database, limit=limit)
+    with open_desk() as desk:
+        rows = desk.jobs(limit)
     if json:
         for row in rows:
-            emit_json(as_json(row))
+            emit_json(job_record(row))
+        return
+    if not rows:
+        say("No jobs yet.")
         return
     emit_table(
         ("job", "kind", "state", "found", "done", "failed", "model", "created", "what"),
@@ -59,64 +56,48 @@ def show(job: Job, json: Json = False) -> None:
     """Show one job: totals, classes, failures by reason; of a training its model, its data, its test."""
     from cli import summary
     from cli.output import out
-    from store.insights import job as read_job
 
-    with open_database(settings()) as database:
-        row = read_job(database, job)
+    with open_desk() as desk:
+        row = desk.job(job)
         if json:
-            emit_json(summary.job_json(database, row))
+            emit_json(summary.job_json(desk, row))
         else:
-            summary.summarize(database, row, out)
+            summary.summarize(desk, row, out)
 
 
 @app.command()
 def follow(job: Job, json: Json = False) -> None:
     """Follow a job until it ends; in local mode this also runs the workers."""
-    with open_database(settings()) as database:
-        _follow(database, job, json=json)
+    with open_desk() as desk:
+        _follow(desk, job, json=json)
 
 
-def _follow(database: Database, job: int, *, json: bool) -> None:
-    from cli.local import is_embedded, local_stack, queues_for
+def _follow(desk: Desk, job: int, *, json: bool) -> None:
     from cli.summary import job_json
-    from store.insights import job as read_job
-    from worker.devices import find_devices
 
-    chosen = settings()
-    row = read_job(database, job)
-    with (
-        local_stack(chosen, find_devices("auto"), queues_for(row.kind))
-        if not row.state.is_final and is_embedded(chosen)
-        else nullcontext(no_check) as check
-    ):
-        code = follow_to_end(chosen, database, job, check, quiet=json)
+    row = desk.job(job)
+    with nullcontext(no_check) if row.state.is_final else desk.at_work(QUEUES[row.kind]) as check:
+        code = follow_to_end(desk, job, check, quiet=json)
     if json:
-        emit_json(job_json(database, read_job(database, job)))
+        emit_json(job_json(desk, desk.job(job)))
     raise typer.Exit(code)
 
 
-def _move(job: int, move: Callable[[Database, int], object], *, json: bool) -> None:
-    with open_database(settings()) as database:
-        move(database, job)
-        _tell(database, job, json=json)
-
-
-def _tell(database: Database, job: int, *, json: bool) -> None:
+def _tell(desk: Desk, job: int, *, json: bool) -> None:
     from cli.summary import job_json
-    from store.insights import job as read_job
 
-    row = read_job(database, job)
+    row = desk.job(job)
     if json:
-        emit_json(job_json(database, row))
+        emit_json(job_json(desk, row))
     say(f"Job {job} is {row.state.value.replace('_', ' ')}.")
 
 
 @app.command()
 def pause(job: Job, json: Json = False) -> None:
     """Pause a job; workers give its images back after the current batch, a training after its next checkpoint."""
-    from store.jobs import pause as move
-
-    _move(job, move, json=json)
+    with open_desk() as desk:
+        desk.pause(job)
+        _tell(desk, job, json=json)
 
 
 @app.command()
@@ -129,44 +110,26 @@ def cancel(
     json: Json = False,
 ) -> None:
     """Cancel a job; the results that are there stay."""
-    from store.jobs import cancel as move
-
-    with open_database(settings()) as database:
-        if keep_best:
-            _refuse_other(database, job)
-        move(database, job, keep_best)
-        if keep_best and not detach and _is_open(database, job):
+    with open_desk() as desk:
+        if keep_best and desk.job(job).kind != "finetune":
+            raise CommandError(f"--keep-best is for trainings; job {job} classifies, and its results stay anyway.")
+        desk.cancel(job, keep_best=keep_best)
+        if keep_best and not detach and not desk.job(job).state.is_final:
             say(f"Job {job} ends now; its best epoch becomes a model.")
-            _follow(database, job, json=json)
-        _tell(database, job, json=json)
-
-
-def _refuse_other(database: Database, job: int) -> None:
-    from store.insights import job as read_job
-
-    if read_job(database, job).kind != "finetune":
-        raise CommandError(f"--keep-best is for trainings; job {job} classifies, and its results stay anyway.")
-
-
-def _is_open(database: Database, job: int) -> bool:
-    """Whether a worker still has to do something."""
-    from store.insights import job as read_job
-
-    return not read_job(database, job).state.is_final
+            _follow(desk, job, json=json)
+        _tell(desk, job, json=json)
 
 
 @app.command()
 def resume(job: Job, detach: Detach = False, json: Json = False) -> None:
     """Let a paused job go on, or one whose workers are gone, and follow it."""
-    from store import jobs as moves
-    from store.insights import job as read_job
     from store.states import CLAIMABLE
 
-    with open_database(settings()) as database:
-        if read_job(database, job).state not in CLAIMABLE:
-            moves.resume(database, job)
+    with open_desk() as desk:
+        if desk.job(job).state not in CLAIMABLE:
+            desk.resume(job)
         say(f"Job {job} goes on.")
-        _tell(database, job, json=json) if detach else _follow(database, job, json=json)
+        _tell(desk, job, json=json) if detach else _follow(desk, job, json=json)
 
 
 @app.command()
@@ -177,23 +140,18 @@ def retry(
     json: Json = False,
 ) -> None:
     """Run again what failed, and what was never run, in the same job; a training goes on from its last checkpoint."""
-    from store import jobs as moves
-    from store.insights import job as read_job
-
-    with open_database(settings()) as database:
-        count = moves.retry(database, job, code or ())
-        training = read_job(database, job).kind == "finetune"
+    with open_desk() as desk:
+        count = desk.retry(job, code or ())
+        training = desk.job(job).kind == "finetune"
         say(f"Job {job} goes on from its checkpoint." if training else f"{count:,} images of job {job} run again.")
-        _tell(database, job, json=json) if detach else _follow(database, job, json=json)
+        _tell(desk, job, json=json) if detach else _follow(desk, job, json=json)
 
 
 @app.command()
 def rm(job: Job, json: Json = False) -> None:
     """Remove a finished job with all its rows."""
-    from store.removal import remove
-
-    with open_database(settings()) as database:
-        remove(database, job)
+    with open_desk() as desk:
+        desk.remove(job)
     if json:
         emit_json({"id": job, "removed": True})
     say(f"Job {job} is removed.")

@@ -1,16 +1,15 @@
-"""How good a model was in a job over labelled images: measured from its rows, printed, and as JSON."""
+"""How good a model was in a job over labelled images: printed, and as JSON."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from cli.context import settings
 from cli.output import make_table, say
 
 if TYPE_CHECKING:
-    from store.database import Database
+    from worker.measuring import Measured
     from worker.reporting.metrics import Evaluation
 
 PAIRS = 5
@@ -19,23 +18,7 @@ MISTAKES = 5
 MOST_CLASSES_IN_FULL = 12
 
 
-def measure(database: Database, job_id: int) -> Evaluation | None:
-    """The metrics of a classify job over its labelled images; None where it classified none. Raises UnknownJob."""
-    from models.errors import InvalidRecipe
-    from store.catalog import find_model
-    from store.insights import job as read_job
-    from worker.evaluating import conclude
-
-    row = read_job(database, job_id)
-    if row.model_id is None:
-        return None
-    try:
-        return conclude(database, settings(), job_id, find_model(database, row.model_id).labels).evaluation
-    except InvalidRecipe:
-        return None
-
-
-def print_headline(evaluation: Evaluation, name: str, to: Console) -> None:
+def print_headline(evaluation: Evaluation | Measured, name: str, to: Console) -> None:
     """One line of figures, and the pairs of classes that are confused the most."""
     from worker.reporting.text import headline, worst_pairs
 
@@ -46,7 +29,7 @@ def print_headline(evaluation: Evaluation, name: str, to: Console) -> None:
             say(f"  {line}", to=to)
 
 
-def print_classes(evaluation: Evaluation, to: Console) -> None:
+def print_classes(evaluation: Evaluation | Measured, to: Console) -> None:
     """The table of classes, the weakest first; of very many only those."""
     from worker.reporting.text import CLASS_COLUMNS, class_rows
 
@@ -62,32 +45,3 @@ def print_mistakes(evaluation: Evaluation, to: Console) -> None:
     if evaluation.mistakes:
         rows = ((one.path, one.true, one.predicted, one.score) for one in evaluation.mistakes[:MISTAKES])
         to.print(make_table(("most confident mistakes", "is a", "taken for a", "score"), rows))
-
-
-def as_json(evaluation: Evaluation) -> dict[str, Any]:
-    """An evaluation for `--json`: figures, classes, and the cells of the confusion matrix that are not empty."""
-    return {
-        "images": evaluation.images,
-        "correct": evaluation.correct,
-        "accuracy": evaluation.accuracy,
-        "top5": evaluation.top5,
-        "macro_f1": evaluation.macro.f1,
-        "weighted_f1": evaluation.weighted.f1,
-        "calibration_error": evaluation.ece,
-        "classes": [
-            {
-                "label": row.label,
-                "images": row.support,
-                "predicted": row.predicted,
-                "correct": row.correct,
-                "precision": row.precision,
-                "recall": row.recall,
-                "f1": row.f1,
-            }
-            for row in evaluation.classes
-        ],
-        "confusion": [
-            {"true": evaluation.labels[true], "predicted": evaluation.labels[predicted], "images": images}
-            for (true, predicted), images in sorted(evaluation.cells.items())
-        ],
-    }

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.context import make_home, registry, settings
 from cli.errors import CommandError
+from cli.opening import open_desk
 from cli.output import emit_json, emit_table, out, say
-from models.manifest import ModelVersion
+
+if TYPE_CHECKING:
+    from models.records import ModelFacts
 
 app = typer.Typer(no_args_is_help=True, help="Models: import, fetch, list, name, export.")
 
@@ -18,40 +20,14 @@ Reference = Annotated[str, typer.Argument(metavar="MODEL", help="NAME, NAME@VERS
 Json = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
 
 
-def as_json(version: ModelVersion) -> dict[str, object]:
-    """A model version for `--json`."""
-    facts = version.manifest
-    return {
-        "reference": version.reference,
-        "name": facts.name,
-        "version": facts.version,
-        "classes": facts.classes,
-        "parameters": facts.parameters,
-        "input": [facts.preprocessing.height, facts.preprocessing.width, facts.preprocessing.channels],
-        "crop": facts.preprocessing.crop,
-        "interpolation": facts.preprocessing.interpolation,
-        "scale": facts.preprocessing.scale,
-        "output": facts.output,
-        "digest": facts.digest,
-        "created_at": facts.created_at,
-        "lineage": facts.lineage,
-        "path": str(version.path),
-    }
-
-
-def _input(version: ModelVersion) -> str:
-    wanted = version.manifest.preprocessing
-    return f"{wanted.height}×{wanted.width}×{wanted.channels}"
-
-
 @app.command("list")
 def list_(json: Json = False) -> None:
     """List every version of every model."""
-    known = registry(settings())
-    versions = known.list()
+    with open_desk() as desk:
+        versions = desk.models()
     if json:
         for version in versions:
-            emit_json(as_json(version))
+            emit_json(version.record())
         return
     if not versions:
         say("No models yet. `pixmill models import FILE.keras`, `pixmill models pull NAME`, or `pixmill demo`.")
@@ -60,12 +36,8 @@ def list_(json: Json = False) -> None:
         ("model", "also called", "classes", "input", "parameters", "from"),
         (
             (
-                version.reference,
-                ", ".join(a for a, n in known.aliases(version.manifest.name).items() if n == version.manifest.version),
-                version.manifest.classes,
-                _input(version),
-                version.manifest.parameters,
-                str(version.manifest.lineage.get("kind", "")),
+                *(version.reference, ", ".join(version.aliases), version.classes),
+                *("×".join(map(str, version.input)), version.parameters, str(version.lineage.get("kind", ""))),
             )
             for version in versions
         ),
@@ -75,13 +47,15 @@ def list_(json: Json = False) -> None:
 @app.command()
 def show(model: Reference, json: Json = False) -> None:
     """Show one version: preprocessing, lineage, labels."""
-    version = registry(settings()).get(model)
+    with open_desk() as desk:
+        version = desk.model(model)
+    record = version.record()
     if json:
-        emit_json({**as_json(version), "labels": version.labels})
+        emit_json(record)
         return
-    emit_table(("", ""), ((name, str(value)) for name, value in as_json(version).items()))
-    shown = " · ".join(version.labels[:12])
-    say(f"labels: {shown}{' · …' if len(version.labels) > 12 else ''}", to=out)
+    labels = record.pop("labels")
+    emit_table(("", ""), ((name, str(value)) for name, value in record.items()))
+    say(f"labels: {' · '.join(labels[:12])}{' · …' if len(labels) > 12 else ''}", to=out)
 
 
 @app.command("import")
@@ -100,11 +74,8 @@ def import_(
     json: Json = False,
 ) -> None:
     """Import a model: checked, opened in a sandbox, compiled, and compared with Keras before it may serve."""
-    from models.importing import import_any
     from models.wishes import Overrides
 
-    chosen = settings()
-    make_home(chosen)
     wishes = {
         "size": _size(size) if size else None,
         "crop": crop,
@@ -114,7 +85,9 @@ def import_(
         "output": output,
     }
     overrides = Overrides.from_json({key: value for key, value in wishes.items() if value is not None})
-    _added(import_any(file, registry(chosen), name=name, labels=labels, overrides=overrides, progress=say), json=json)
+    with open_desk() as desk:
+        version = desk.import_model(file, name=name, labels=labels, overrides=overrides, progress=say)
+    _added(version, json=json)
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -124,22 +97,23 @@ def _size(text: str) -> tuple[int, int]:
     return int(width), int(height or width)
 
 
-def _added(version: ModelVersion, *, json: bool) -> None:
+def _added(version: ModelFacts, *, json: bool) -> None:
     if json:
-        emit_json(as_json(version))
-    say(f"{version.reference} is ready: {version.manifest.classes:,} classes.")
-    say(f"Next: `pixmill classify FOLDER --model {version.manifest.name}`")
+        emit_json(version.record())
+    say(f"{version.reference} is ready: {version.classes:,} classes.")
+    say(f"Next: `pixmill classify FOLDER --model {version.name}`")
 
 
 @app.command()
 def presets(json: Json = False) -> None:
     """List the pretrained classifiers that `models pull` fetches, and the architectures for `finetune --preset`."""
     from models.presets import PRESETS
-    from models.training.backbones import BACKBONES
-    from models.training.networks import NETWORKS
+    from models.records import preset_records
+    from models.training.catalogue import BACKBONES, NETWORKS
 
     if json:
-        _emit_presets()
+        for record in preset_records():
+            emit_json(record)
         return
     say("Pretrained classifiers, for `pixmill models pull` and `pixmill finetune --base`:", "bold", to=out)
     emit_table(
@@ -167,41 +141,6 @@ def presets(json: Json = False) -> None:
     )
 
 
-def _emit_presets() -> None:
-    """Every preset as JSON; `kind` says what it is good for."""
-    from models.presets import PRESETS
-    from models.training.backbones import BACKBONES
-    from models.training.networks import NETWORKS
-
-    for preset in PRESETS.values():
-        emit_json(
-            {
-                "kind": "classifier",
-                "name": preset.name,
-                "source": preset.source,
-                "description": preset.description,
-                "parameters": preset.parameters,
-                "classes": preset.classes,
-                "download_mb": preset.download_mb,
-            }
-        )
-    for network in NETWORKS.values():
-        size = [network.height, network.width, network.channels]
-        emit_json({"kind": "network", "name": network.name, "description": network.description, "input": size})
-    for backbone in BACKBONES.values():
-        size = [backbone.preprocessing.height, backbone.preprocessing.width, 3]
-        emit_json(
-            {
-                "kind": "backbone",
-                "name": backbone.name,
-                "source": backbone.source,
-                "description": backbone.description,
-                "input": size,
-                "weights": backbone.has_weights,
-            }
-        )
-
-
 @app.command()
 def pull(
     preset: Annotated[str, typer.Argument(help="A name that `models presets` lists.")],
@@ -209,11 +148,9 @@ def pull(
     json: Json = False,
 ) -> None:
     """Fetch a pretrained classifier from its hub."""
-    from models.pulling import pull as fetch
-
-    chosen = settings()
-    make_home(chosen)
-    _added(fetch(preset, registry(chosen), as_name=name, progress=say), json=json)
+    with open_desk() as desk:
+        version = desk.pull_model(preset, name=name, progress=say)
+    _added(version, json=json)
 
 
 @app.command()
@@ -223,7 +160,8 @@ def export(
     json: Json = False,
 ) -> None:
     """Write one version to a file that `models import` takes on another machine."""
-    written = registry(settings()).export(model, dest)
+    with open_desk() as desk:
+        written = desk.export_model(model, dest)
     if json:
         emit_json({"reference": model, "path": str(written)})
     say(f"{model} is written to {written}")
@@ -234,10 +172,11 @@ def alias(
     model: Reference, name: Annotated[str, typer.Argument(help="For example production.")], json: Json = False
 ) -> None:
     """Give a version a second name; jobs that are running keep the version they started with."""
-    version = registry(settings()).alias(model, name)
+    with open_desk() as desk:
+        version = desk.alias_model(model, name)
     if json:
-        emit_json({"alias": f"{version.manifest.name}@{name}", **as_json(version)})
-    say(f"{version.manifest.name}@{name} is {version.reference} now.")
+        emit_json({"alias": f"{version.name}@{name}", **version.record()})
+    say(f"{version.name}@{name} is {version.reference} now.")
 
 
 @app.command()
@@ -247,7 +186,8 @@ def rm(
     json: Json = False,
 ) -> None:
     """Remove a version; results that it gave stay."""
-    removed = registry(settings()).remove(model, force=force)
+    with open_desk() as desk:
+        removed = desk.remove_model(model, force=force)
     if json:
-        emit_json({"reference": removed.reference, "removed": True})
-    say(f"{removed.reference} is removed.")
+        emit_json({"reference": removed, "removed": True})
+    say(f"{removed} is removed.")

@@ -1,4 +1,4 @@
-"""From what was typed to a recipe: a document, options and `--set` put over each other; and the table of all keys."""
+"""From what was typed to what is wished of a recipe, in the words of the command line; and the table of all keys."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from cli.errors import CommandError, Exit
-from models.recipes import Mode, Recipe, check_recipe, make_recipe, merge, parse_settings, read_recipe
+from models.recipes import Mode, Recipe, parse_settings, read_recipe
+from worker import wishes as wished
+from worker.comparing import flat
 
-# A run that goes on has the network, the pictures and their split of the run before it.
-FIXED = ("mode", "base", "preset", "pretrained", "keep_head", "seed", "image", "split")
+__all__ = ["Wishes", "flat", "further_recipe", "new_recipe", "reference"]
+
+START = ("base", "preset")
 MAX_BYTES = 1 << 20  # of a recipe; larger is another file
 
 
@@ -37,13 +40,13 @@ def new_recipe(wishes: Wishes) -> Recipe:
 
     Raises CommandError, InvalidRecipe.
     """
-    said = dict(merge(_document(wishes.document), parse_settings(wishes.settings)))
-    if wishes.epochs is not None:
-        said["epochs"] = _whole(wishes.epochs)
-    base, preset = _start(wishes, said)
-    mode = wishes.mode or said.get("mode")
-    said = {key: value for key, value in said.items() if key not in ("base", "preset", "mode")}
-    return make_recipe(mode, base=base, preset=preset, said=said)
+    document, settings = _document(wishes.document), parse_settings(wishes.settings)
+    if not any((wishes.base, wishes.preset, *(said.get(key) for said in (document, settings) for key in START))):
+        raise CommandError(
+            "What does it begin with? --base MODEL (`pixmill models list`) or --preset NAME (`pixmill models presets`)."
+        )
+    epochs = _whole(wishes.epochs) if wishes.epochs is not None else None
+    return wished.new_recipe(wished.Wishes(wishes.base, wishes.preset, wishes.mode, document, epochs, settings))
 
 
 def further_recipe(before: Recipe, done: int, wishes: Wishes) -> Recipe:
@@ -57,12 +60,16 @@ def further_recipe(before: Recipe, done: int, wishes: Wishes) -> Recipe:
             "--continue goes on with the network and the choices of its run: leave --base, --preset, --mode and "
             "--recipe away. --epochs and --set can change the rest."
         )
-    said = parse_settings(wishes.settings)
-    for key in said:
-        if key in FIXED:
+    if wishes.epochs is None:
+        raise CommandError("How far? --continue RUN needs --epochs, as in --epochs +10.")
+    settings = parse_settings(wishes.settings)
+    for key in settings:
+        if key in wished.FIXED:
             raise CommandError(f"--set {key}: a run that goes on keeps it. Start a new one without --continue.")
-    values = merge(before.model_dump(exclude_none=True), said)
-    return check_recipe(merge(values, _further(before, done, wishes.epochs)))
+    added = re.fullmatch(r"\+(\d{1,9})", wishes.epochs)
+    epochs = None if added else _whole(wishes.epochs)
+    more = int(added[1]) if added else None
+    return wished.further_recipe(before, done, wished.Wishes(epochs=epochs, settings=settings), add_epochs=more)
 
 
 def reference() -> str:
@@ -75,31 +82,6 @@ def reference() -> str:
         else:
             lines.append(_row(name, field))
     return "\n".join(lines)
-
-
-def flat(values: Mapping[str, Any], above: str = "") -> dict[str, Any]:
-    """Nested values by their whole keys, `optimizer.learning_rate` and the like."""
-    found: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            found |= flat(value, f"{above}{key}.")
-        else:
-            found[f"{above}{key}"] = value
-    return found
-
-
-def _start(wishes: Wishes, said: Mapping[str, Any]) -> tuple[str | None, str | None]:
-    """Base and preset: an option takes the place of either in the document."""
-    if wishes.base is not None and wishes.preset is not None:
-        raise CommandError("--base and --preset exclude each other: begin with a model, or with an architecture.")
-    if wishes.base is not None or wishes.preset is not None:
-        return wishes.base, wishes.preset
-    base, preset = said.get("base"), said.get("preset")
-    if base is None and preset is None:
-        raise CommandError(
-            "What does it begin with? --base MODEL (`pixmill models list`) or --preset NAME (`pixmill models presets`)."
-        )
-    return base, preset
 
 
 def _document(path: Path | None) -> Mapping[str, Any]:
@@ -121,20 +103,6 @@ def _whole(text: str) -> int:
     if re.fullmatch(r"\+\d{1,9}", text):
         raise CommandError(f"--epochs {text} adds to a run that goes on: name it with --continue RUN.")
     raise CommandError(f"--epochs: expected a number, got {text!r}.")
-
-
-def _further(before: Recipe, done: int, epochs: str | None) -> Mapping[str, Any]:
-    if epochs is None:
-        raise CommandError("How far? --continue RUN needs --epochs, as in --epochs +10.")
-    two = before.mode == "two_phase"
-    reached = before.total_epochs if two else done  # a run that was ended early goes on from where it ended
-    added = re.fullmatch(r"\+(\d{1,9})", epochs)
-    more = int(added[1]) if added else _whole(epochs) - reached
-    if more < 1:
-        raise CommandError(f"--epochs {epochs}: the run has {reached} epochs; expected more, or +N for so many more.")
-    if two:
-        return {"second_phase": {"epochs": before.second_phase.epochs + more}}
-    return {"epochs": reached + more}
 
 
 def _row(key: str, field: FieldInfo) -> str:

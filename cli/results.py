@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from cli.context import open_database, settings
 from cli.errors import CommandError
+from cli.opening import open_desk
 
 FORMATS = ("table", "csv", "jsonl", "parquet")
 
@@ -44,8 +44,8 @@ def results(
     chosen = Filter(
         label=label, status=status, error_code=error_code, min_score=min_score, max_score=max_score, wrong=wrong
     )
-    with open_database(settings()) as database:
+    with open_desk() as desk:
         if out is not None or json:
-            emit_results(database, job, chosen, out=out, json=json)
+            emit_results(desk, job, chosen, out=out, json=json)
         else:
-            emit_format(database, job, chosen, form)
+            emit_format(desk, job, chosen, form)

@@ -11,19 +11,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from cli.clock import clock, moment
-from cli.context import has_database, open_database, settings
+from cli.clock import between, clock, moment
+from cli.desk import Desk
 from cli.errors import CommandError, Exit
+from cli.opening import open_desk
 from cli.output import emit_json, emit_table, make_table, out, say, to_pipe
 
 if TYPE_CHECKING:
-    from store.database import Database
     from store.run_rows import RunRow
 
 app = typer.Typer(no_args_is_help=True, help="Runs: the history of every training.")
 
 FIGURES = (".svg", ".png")
 DIGEST = 16  # digits of a fingerprint that a person compares
+
+COLUMNS = (
+    *("run", "name", "state", "model", "from", "mode", "epochs", "best", "its value", "accuracy", "begun", "took"),
+)
 
 Run = Annotated[str, typer.Argument(metavar="RUN", help="Its number, its name (the newest), or its model, NAME@V.")]
 Json = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
@@ -34,41 +38,16 @@ def list_(
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many, the newest first.")] = 20, json: Json = False
 ) -> None:
     """List runs, the newest first."""
-    from store.runs import list_runs
-
-    chosen = settings()
-    rows: list[RunRow] = []
-    if has_database(chosen):
-        with open_database(chosen) as database:
-            rows = list_runs(database, limit=limit)
-            if json:
-                _emit(database, rows)
-                return
+    with open_desk() as desk:
+        rows = desk.runs(limit)
+        if json:
+            for run in rows:
+                emit_json(desk.run_record(run))
+            return
     if not rows:
         say("No runs yet. `pixmill finetune DATASET --name NAME` makes one.")
         return
-    columns = (
-        "run",
-        "name",
-        "state",
-        "model",
-        "from",
-        "mode",
-        "epochs",
-        "best",
-        "its value",
-        "accuracy",
-        "begun",
-        "took",
-    )
-    emit_table(columns, (_row(run) for run in rows))
-
-
-def _emit(database: Database, rows: list[RunRow]) -> None:
-    from cli.training_summary import run_json
-
-    for run in rows:
-        emit_json(run_json(database, run))
+    emit_table(COLUMNS, (_row(run) for run in rows))
 
 
 def _row(run: RunRow) -> tuple[Any, ...]:
@@ -85,7 +64,7 @@ def _start(run: RunRow) -> str | None:
 
 
 def _took(run: RunRow) -> str | None:
-    return clock(run.finished_at - run.started_at) if run.finished_at and run.started_at else None
+    return clock(between(run.started_at, run.finished_at)) if run.finished_at and run.started_at else None
 
 
 @app.command()
@@ -95,19 +74,17 @@ def show(
     json: Json = False,
 ) -> None:
     """Show one run: facts, the curve as text, the evaluation."""
-    from store.runs import resolve_run
-
     if plot is not None:
         _check_figure(plot)
-    with open_database(settings()) as database:
-        row = resolve_run(database, run)
+    with open_desk() as desk:
+        row = desk.run(run)
         if plot is not None:
-            _plot(database, row, plot)
+            _plot(desk, row, plot)
         if json:
-            emit_json(_in_full(database, row))
+            emit_json(_in_full(desk, row))
         elif plot is None:
             with to_pipe():
-                _print(database, row, out)
+                _print(desk, row, out)
 
 
 def _check_figure(path: Path) -> None:
@@ -117,49 +94,44 @@ def _check_figure(path: Path) -> None:
         raise CommandError(f"There is no folder {path.absolute().parent} to draw {path.name} into.", Exit.NOT_FOUND)
 
 
-def _plot(database: Database, run: RunRow, path: Path) -> None:
-    from store.runs import epochs_of
-
+def _plot(desk: Desk, run: RunRow, path: Path) -> None:
     try:
         from worker.reporting.figures import curve
     except ImportError as error:
         raise CommandError(f"A figure needs matplotlib: install the extra `report` ({error}).") from error
-    epochs = epochs_of(database, run.id)
+    epochs = desk.epochs(run.id)
     if not epochs:
         raise CommandError(f"Run {run.id} has no finished epoch yet: there is no curve to draw.")
     curve(epochs, [epoch.epoch for epoch in epochs if epoch.restarted], path, title=run.model or run.name)
     say(f"The curve of run {run.id} is drawn in {path}")
 
 
-def _in_full(database: Database, run: RunRow) -> dict[str, Any]:
-    from cli.measuring import as_json, measure
-    from cli.training_summary import run_json
-    from store.run_data import findings_of
-    from store.runs import epochs_of
+def _in_full(desk: Desk, run: RunRow) -> dict[str, Any]:
+    from store.records import epoch_record
+    from worker.measuring import evaluation_record
 
-    measured = measure(database, run.evaluation_job_id) if run.evaluation_job_id is not None else None
+    measured = desk.measure(run.evaluation_job_id) if run.evaluation_job_id is not None else None
     return {
-        **run_json(database, run),
-        "history": [asdict(epoch) for epoch in epochs_of(database, run.id)],
-        "evaluation": as_json(measured) if measured is not None else None,
-        "findings": [asdict(finding) for finding in findings_of(database, run.id)],
+        **desk.run_record(run),
+        "history": [epoch_record(epoch) for epoch in desk.epochs(run.id)],
+        "evaluation": evaluation_record(measured) if measured is not None else None,
+        "findings": [asdict(finding) for finding in desk.findings(run.id)],
     }
 
 
-def _print(database: Database, run: RunRow, to: Console) -> None:
+def _print(desk: Desk, run: RunRow, to: Console) -> None:
     from cli import training_summary as summary
-    from cli.measuring import measure, print_classes, print_headline
-    from store.insights import job as read_job
+    from cli.measuring import print_classes, print_headline
 
     say(summary.headline(run), "bold", to=to)
     if run.error:
         say(run.error, "red", to=to)
-    summary.tell_data(run, read_job(database, run.job_id) if run.job_id is not None else None, to)
+    summary.tell_data(run, desk.job(run.job_id) if run.job_id is not None else None, to)
     to.print(make_table(("", ""), _facts(run)))
-    summary.tell_curve(database, run, to)
-    measured = measure(database, run.evaluation_job_id) if run.evaluation_job_id is not None else None
+    summary.tell_curve(desk, run, to)
+    measured = desk.measure(run.evaluation_job_id) if run.evaluation_job_id is not None else None
     if measured is not None:
-        print_headline(measured, summary.split_of(database, run).capitalize(), to)
+        print_headline(measured, summary.tested_on(desk, run), to)
         print_classes(measured, to)
 
 
@@ -190,16 +162,16 @@ def compare(
     json: Json = False,
 ) -> None:
     """Compare two runs: settings that differ, best metrics, classes, and images that changed sides."""
-    from cli.compare import as_json, compare_runs, print_comparison
-    from store.runs import resolve_run
+    from cli.compare import print_comparison
+    from worker.comparing import comparison_record
 
-    with open_database(settings()) as database:
-        first, second = resolve_run(database, one), resolve_run(database, other)
+    with open_desk() as desk:
+        first, second = desk.run(one), desk.run(other)
         if first.id == second.id:
             raise CommandError(f"{one} and {other} are the same run, {first.id}. Expected two.")
-        found = compare_runs(database, first, second)
+        found = desk.compare(first, second)
     if json:
-        emit_json(as_json(first, second, found))
+        emit_json(comparison_record(first, second, found))
         return
     with to_pipe():
         print_comparison(first, second, found, out)
@@ -209,10 +181,9 @@ def compare(
 def recipe(run: Run, json: Json = False) -> None:
     """Print a run's recipe as TOML, for `finetune --recipe`."""
     from models.recipes import check_recipe, write_recipe
-    from store.runs import resolve_run
 
-    with open_database(settings()) as database:
-        row = resolve_run(database, run)
+    with open_desk() as desk:
+        row = desk.run(run)
     if json:
         emit_json(row.recipe)
         return
@@ -227,10 +198,8 @@ def report(
     json: Json = False,
 ) -> None:
     """Print where a run's report is, or take a copy of it along."""
-    from store.runs import resolve_run
-
-    with open_database(settings()) as database:
-        row = resolve_run(database, run)
+    with open_desk() as desk:
+        row = desk.run(run)
     page = _page(row)
     if copy_to is not None:
         if copy_to.exists():
@@ -251,12 +220,10 @@ def _page(run: RunRow) -> Path:
 @app.command()
 def findings(run: Run, json: Json = False) -> None:
     """List what was found odd in a run's pictures: copies, leaks, copies with two labels, small classes."""
-    from cli.training_summary import SPLITS
-    from store.run_data import findings_of
-    from store.runs import resolve_run
+    from store.run_facts import SPLITS
 
-    with open_database(settings()) as database:
-        found = findings_of(database, resolve_run(database, run).id)
+    with open_desk() as desk:
+        found = desk.findings(desk.run(run).id)
     if json:
         for finding in found:
             emit_json(asdict(finding))
@@ -285,14 +252,13 @@ def log(
 ) -> None:
     """Pass a run's history on to TensorBoard or MLflow."""
     from cli.tracking import Destination, RunLog, open_trackers
-    from store.runs import resolve_run
 
     destination = Destination(tensorboard, mlflow)
     if not destination.is_anywhere:
         raise CommandError("Where to? Expected --tensorboard DIR or --mlflow URI.")
-    with open_database(settings()) as database:
-        row = resolve_run(database, run)
-        count = RunLog(database, row, open_trackers(row, destination)).finish()
+    with open_desk() as desk:
+        row = desk.run(run)
+        count = RunLog(desk, row, open_trackers(row, destination)).finish()
     if json:
         emit_json({"run": row.id, "epochs": count})
     say(f"{count} epochs of run {row.id} are passed on.")

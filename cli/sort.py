@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.context import open_database, settings
+from cli.desk import Desk
 from cli.errors import CommandError
+from cli.opening import open_desk
 from cli.output import describe, emit_json, say
 
 if TYPE_CHECKING:
@@ -33,8 +34,7 @@ def sort(
     json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
 ) -> None:
     """File the images of a job into class folders; the originals stay where they are."""
-    from store.insights import job as read_job
-    from store.results import Filter, stream
+    from store.results import Filter
 
     if copy and link:
         raise CommandError("--copy and --link exclude each other.")
@@ -42,11 +42,11 @@ def sort(
     left_out: Counter[str] = Counter()
     if dest.exists() and not dest.is_dir():
         raise CommandError(f"{dest} is a file; name a folder to file into.")
-    with open_database(settings()) as database:
-        _refuse_own_folder(read_job(database, job), dest)
-        for row in stream(database, job, Filter(status="ok")):
+    with open_desk() as desk:
+        _refuse_own_folder(desk.job(job), dest)
+        for row in desk.results(job, Filter(status="ok")):
             folder = folder_name(row.label or "") if (row.score or 0) >= min_score else "unsure"
-            problem = place(row, dest / folder, link=link)
+            problem = place(desk, row, dest / folder, link=link)
             (left_out if problem else sorted_into)[problem or folder] += 1
     if json:
         emit_json({"job_id": job, "dest": str(dest), "sorted": dict(sorted_into), "left_out": dict(left_out)})
@@ -70,28 +70,28 @@ def folder_name(label: str) -> str:
     return name.encode()[:NAME_BYTES].decode(errors="ignore")
 
 
-def place(row: ResultRow, folder: Path, *, link: bool) -> str | None:
+def place(desk: Desk, row: ResultRow, folder: Path, *, link: bool) -> str | None:
     """Copy or link one image into a folder; returns why not. Another file of the same name gets a number behind it."""
     if row.member is not None:
         return "inside an archive"
-    source = Path(os.fsdecode(row.path))
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for target in _names(folder, source):
-            if not os.path.lexists(target):
-                target.symlink_to(source.absolute()) if link else shutil.copy2(source, target)
-                return None
-            if _same(source, target):
-                return "there already"
+        with desk.original(row, stays=link) as source:
+            folder.mkdir(parents=True, exist_ok=True)
+            for target in _names(folder, Path(os.fsdecode(row.path))):
+                if not os.path.lexists(target):
+                    target.symlink_to(source.absolute()) if link else shutil.copy2(source, target)
+                    return None
+                if _same(source, target):
+                    return "there already"
     except OSError as error:
         return error.strerror or type(error).__name__
     raise AssertionError("the names never end")
 
 
-def _names(folder: Path, source: Path) -> Iterator[Path]:
-    yield folder / source.name
+def _names(folder: Path, original: Path) -> Iterator[Path]:
+    yield folder / original.name
     for number in count(2):
-        yield folder / f"{source.stem}_{number}{source.suffix}"
+        yield folder / f"{original.stem}_{number}{original.suffix}"
 
 
 def _same(source: Path, target: Path) -> bool:

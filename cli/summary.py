@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from rich.console import Console
 
-from cli.clock import clock
+from cli.clock import between, clock
+from cli.desk import Desk
 from cli.errors import Exit
 from cli.output import describe, err, make_table, say
-from store.database import Database
-from store.insights import agreement, classes, failures
+from store.records import job_record
 from store.rows import JobRow
 from store.states import JobState
+
+if TYPE_CHECKING:
+    from store.facets import Summary
 
 CLASSES = 8
 
@@ -29,44 +34,27 @@ def end_code(row: JobRow) -> Exit:
     return ENDS.get(row.state, Exit.OK)
 
 
-def as_json(row: JobRow) -> dict[str, object]:
-    """A job for `--json`."""
-    return {
-        "id": row.id,
-        "kind": row.kind,
-        "state": row.state.value,
-        "description": row.description,
-        "model": row.model,
-        "found": row.found,
-        "classified": row.classified,
-        "failed": row.failed,
-        "reused": row.reused,
-        "pending": row.pending,
-        "ignored": row.ignored,
-        "priority": row.priority,
-        "created_at": row.created_at,
-        "started_at": row.started_at,
-        "finished_at": row.finished_at,
-        "error": row.error,
-    }
-
-
-def job_json(database: Database, row: JobRow) -> dict[str, object]:
+def job_json(desk: Desk, row: JobRow) -> dict[str, Any]:
     """A job for `--json`, a training with its run."""
     if row.kind != "finetune":
-        return as_json(row)
-    from cli.training_summary import run_json
-    from store.runs import run_of_job
-
-    return {**as_json(row), "run": run_json(database, run_of_job(database, row.id))}
+        return job_record(row)
+    return {**job_record(row), "run": desk.run_record(desk.run_of_job(row.id))}
 
 
-def summarize(database: Database, row: JobRow, to: Console = err) -> None:
+def in_short(row: JobRow) -> str:
+    """A job's end in one line."""
+    failed = f"; {row.failed:,} failed" if row.failed else ""
+    if row.kind == "finetune":
+        return f"Job {row.id} is {row.state.value.replace('_', ' ')}{failed}."
+    return f"Job {row.id}: {row.classified:,} of {row.found:,} classified{failed}."
+
+
+def summarize(desk: Desk, row: JobRow, to: Console = err) -> None:
     """Print the summary of a job; on stderr, unless it is what was asked for."""
     if row.kind == "finetune":
         from cli.training_summary import summarize_training
 
-        summarize_training(database, row, to)
+        summarize_training(desk, row, to)
         return
     say(f"Job {row.id} {_state(row)}: {_totals(row)}", to=to)
     say(f"{row.description[:1].upper()}{row.description[1:]} · model {row.model}", to=to)
@@ -74,20 +62,22 @@ def summarize(database: Database, row: JobRow, to: Console = err) -> None:
         say(row.error, "red", to=to)
     if row.ignored:
         say(f"Passed over: {describe(row.ignored)}.", to=to)
+    _print_outcome(row, desk.summary(row.id), to)
+    say(f"\n{desk.where}")  # no part of what was asked for: it depends on where that is
+    say(f"Next: {_next(row)}", to=to)
+
+
+def _print_outcome(row: JobRow, found: Summary, to: Console) -> None:
     if row.classified:
-        shown = classes(database, row.id, CLASSES + 1)
-        more = " (the most frequent)" if len(shown) > CLASSES else ""
+        more = " (the most frequent)" if len(found.classes) > CLASSES else ""
         say(f"\nClasses{more}:", to=to)
-        to.print(make_table(("class", "images"), shown[:CLASSES]))
-        right, labelled = agreement(database, row.id)
+        to.print(make_table(("class", "images"), found.classes[:CLASSES]))
+        right, labelled = found.agreement
         if labelled:
             say(f"\nAgreement with the given labels: {right:,} of {labelled:,} = {right / labelled:.4f}", to=to)
     if row.failed:
-        reasons = failures(database, row.id)
         say("\nFailures by reason:", to=to)
-        to.print(make_table(("failed as", "images", "for example"), reasons))
-    say(f"\nDatabase: {database.where}", to=to)
-    say(f"Next: {_next(row)}", to=to)
+        to.print(make_table(("failed as", "images", "for example"), found.failures))
 
 
 def _state(row: JobRow) -> str:
@@ -103,7 +93,7 @@ def _totals(row: JobRow) -> str:
     if row.reused:
         parts.append(f" ({row.reused:,} answers reused)")
     if row.started_at and row.finished_at:
-        seconds = max(row.finished_at - row.started_at, 0.001)
+        seconds = max(between(row.started_at, row.finished_at), 0.001)
         parts.append(f" in {clock(seconds)}, {(row.classified + row.failed) / seconds:,.0f} img/s")
     return "".join(parts)
 

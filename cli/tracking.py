@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cli.desk import Desk
 from cli.errors import CommandError
 
 if TYPE_CHECKING:
-    from store.database import Database
     from store.run_rows import RunRow
     from worker.reporting.tracking import Tracker
 
@@ -36,7 +36,7 @@ NOWHERE = Destination()
 
 
 @contextmanager
-def tracked(database: Database, run: RunRow, destination: Destination) -> Iterator[Callable[[], None]]:
+def tracked(desk: Desk, run: RunRow, destination: Destination) -> Iterator[Callable[[], None]]:
     """Log a run: each epoch once it is there, and the final figures if it has ended when this ends.
 
     Yields a function to be called now and then. Raises CommandError where a package is missing or MLflow is away.
@@ -44,7 +44,7 @@ def tracked(database: Database, run: RunRow, destination: Destination) -> Iterat
     if not destination.is_anywhere:
         yield lambda: None
         return
-    log = RunLog(database, run, open_trackers(run, destination))
+    log = RunLog(desk, run, open_trackers(run, destination))
     yield log.look
     log.finish()
 
@@ -64,8 +64,8 @@ def open_trackers(run: RunRow, destination: Destination) -> list[Tracker]:
 class RunLog:
     """What of a run was passed on already."""
 
-    def __init__(self, database: Database, run: RunRow, trackers: list[Tracker]) -> None:
-        self._database = database
+    def __init__(self, desk: Desk, run: RunRow, trackers: list[Tracker]) -> None:
+        self._desk = desk
         self._run = run
         self._trackers = trackers
         self._told: set[tuple[int, int]] = set()
@@ -79,9 +79,7 @@ class RunLog:
             self._pass_on()
 
     def _pass_on(self) -> None:
-        from store.runs import epochs_of
-
-        for epoch in epochs_of(self._database, self._run.id):
+        for epoch in self._desk.epochs(self._run.id):
             if (epoch.epoch, epoch.attempt) not in self._told:
                 self._told.add((epoch.epoch, epoch.attempt))
                 for tracker in self._trackers:
@@ -89,10 +87,8 @@ class RunLog:
 
     def finish(self) -> int:
         """Pass on the rest, and the final figures of a run that is over; returns how many epochs were passed on."""
-        from store.runs import find_run
-
         self._pass_on()
-        run = find_run(self._database, self._run.id)
+        run = self._desk.run(str(self._run.id))
         figures = {"best_value": run.best_value, "accuracy": run.accuracy, "top5": run.top5}
         over = run.state in ("done", "failed", "cancelled")
         for tracker in self._trackers:

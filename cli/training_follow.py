@@ -13,16 +13,15 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
+from cli.desk import Check, Desk
 from cli.output import err, interactive, say
 from cli.speed import Speed
 from cli.training_text import best_so_far, epoch_line, how_far, now_text, stage_text
 
 if TYPE_CHECKING:
-    from store.database import Database
     from store.rows import JobRow
     from store.run_rows import EpochRow, RunRow
 
-POLL_S = 0.2
 PLAIN_S = 10.0  # between lines of one stage where nobody watches a terminal
 LEAST_EPOCHS = 3  # before a curve says anything
 CURVE_HEIGHT = 8  # lines of each of its two panels
@@ -43,35 +42,26 @@ class Look:
 Show = Callable[[Look, float], None]
 
 
-def follow_training(database: Database, job_id: int, check: Callable[[], None]) -> JobRow:
-    """Show a training until its job ends or is paused; returns how the job stands then. Raises UnknownJob, UnknownRun.
+def follow_training(desk: Desk, job_id: int, check: Check) -> JobRow:
+    """Show a training until its job ends or is paused; returns how the job stands then.
 
     `check` is called while waiting; what it raises ends the wait.
     """
     with _drawn() if interactive() else _printed() as show:
-        return _watch(database, job_id, show, check)
+        return _watch(desk, job_id, show, check)
 
 
-def _watch(database: Database, job_id: int, show: Show, check: Callable[[], None]) -> JobRow:
-    from store import runs
-    from store.insights import job as read_job
-    from store.states import JobState
-
-    run_id = runs.run_of_job(database, job_id).id
+def _watch(desk: Desk, job_id: int, show: Show, check: Check) -> JobRow:
     stage, speed = "", Speed()
-    while True:
-        check()
-        row = read_job(database, job_id)  # first: what the run says is then at least as new
-        run = runs.find_run(database, run_id)
+    for row in desk.watch(job_id, check):
+        run = desk.run_of_job(row.id)  # asked after the job, and so at least as new
         now = time.monotonic()
         if run.stage != stage:
             stage, speed = run.stage, Speed()
         done, total, _ = how_far(run)
         speed.note(int(done), now)
-        show(Look(run, runs.epochs_of(database, run_id), speed.rate, speed.left(int(total - done))), now)
-        if row.state.is_final or row.state is JobState.PAUSED:
-            return row
-        time.sleep(POLL_S)
+        show(Look(run, desk.epochs(run.id), speed.rate, speed.left(int(total - done))), now)
+    return row
 
 
 class Lines:

@@ -2,44 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from rich.console import Console
 
-from cli.clock import clock
-from cli.measuring import measure, print_headline
+from cli.clock import between, clock
+from cli.desk import Desk
+from cli.measuring import print_headline
 from cli.output import interactive, make_table, say
 from cli.training_follow import LEAST_EPOCHS, curve_text
 from cli.training_text import stage_text
-from store.database import Database
-from store.evaluations import evaluation
-from store.insights import failures
-from store.insights import job as read_job
 from store.rows import JobRow
-from store.run_data import findings_of
+from store.run_facts import SPLITS
 from store.run_rows import FindingRow, RunRow
-from store.runs import epochs_of, run_of_job
 
 LEAKS = 12  # shown of a list that may be long
-SPLITS = {"train": "train", "val": "validation", "test": "test"}
 
 
-def summarize_training(database: Database, row: JobRow, to: Console) -> None:
+def summarize_training(desk: Desk, row: JobRow, to: Console) -> None:
     """Print the summary of a finetune job."""
-    run = run_of_job(database, row.id)
+    run = desk.run_of_job(row.id)
     say(headline(run), _style(run), to=to)
     if row.error and run.state == "failed":
         say(row.error, "red", to=to)
-    tell_leaks(database, run, to)
+    tell_leaks(desk, run, to)
     tell_data(run, row, to)
     if row.failed:
         say("Unreadable:", to=to)
-        to.print(make_table(("failed as", "files", "for example"), failures(database, row.id)))
-    tell_curve(database, run, to, only_live=True)
-    tell_test(database, run, to)
+        to.print(make_table(("failed as", "files", "for example"), desk.summary(row.id).failures))
+    tell_curve(desk, run, to, only_live=True)
+    tell_test(desk, run, to)
     if run.report_path:
         say(f"Report: {run.report_path}", to=to)
-    say(f"Database: {database.where}", to=to)
+    say(desk.where)  # no part of what was asked for: it depends on where that is
     say(f"Next: {_next(run, row)}", to=to)
 
 
@@ -47,7 +40,7 @@ def headline(run: RunRow) -> str:
     """One line: how the run ended, or where it stands."""
     epochs = f"{run.epochs} of {run.epochs_planned} epoch{'s' if run.epochs_planned != 1 else ''}"
     best = f", the best is {run.best_epoch} ({_best(run)})" if run.best_epoch is not None else ""
-    took = f"; {clock(run.finished_at - run.started_at)} in all" if run.finished_at and run.started_at else ""
+    took = f"; {clock(between(run.started_at, run.finished_at))} in all" if run.finished_at and run.started_at else ""
     if run.state == "running":
         return f"Run {run.id} of {run.name} is running: {stage_text(run.stage)}; {epochs}{best}."
     if run.model is None:
@@ -88,11 +81,11 @@ def tell_data(run: RunRow, row: JobRow | None, to: Console) -> None:
         say(f"Classes with few pictures: {named}.", "yellow", to=to)
 
 
-def tell_leaks(database: Database, run: RunRow, to: Console) -> None:
+def tell_leaks(desk: Desk, run: RunRow, to: Console) -> None:
     """Where the gate stopped a run: the list, and what to do."""
     if run.state != "failed" or run.options.get("allow_leaks") or not run.census.get("leaks"):
         return
-    leaks = [finding for finding in findings_of(database, run.id) if finding.kind == "leak"]
+    leaks = [finding for finding in desk.findings(run.id) if finding.kind == "leak"]
     rows = (leak_row(finding) for finding in leaks[:LEAKS])
     to.print(make_table(("picture", "in", "the same as", "in", "how"), rows))
     if len(leaks) > LEAKS:
@@ -112,29 +105,28 @@ def leak_row(finding: FindingRow) -> tuple[str, str, str, str, str]:
     )
 
 
-def tell_curve(database: Database, run: RunRow, to: Console, *, only_live: bool = False) -> None:
+def tell_curve(desk: Desk, run: RunRow, to: Console, *, only_live: bool = False) -> None:
     """The curve as text. `only_live`: only where it was drawn as it grew; elsewhere its lines are printed already."""
     if only_live and not interactive():
         return
-    epochs = epochs_of(database, run.id)
+    epochs = desk.epochs(run.id)
     if len(epochs) >= LEAST_EPOCHS:
         width = to.width if to.is_terminal else 100
         say(f"\n{curve_text(epochs, width)}\n", to=to)
 
 
-def tell_test(database: Database, run: RunRow, to: Console) -> None:
+def tell_test(desk: Desk, run: RunRow, to: Console) -> None:
     """The figures of the run's evaluation, with the pairs of classes confused the most."""
     if run.evaluation_job_id is None:
         return
-    measured = measure(database, run.evaluation_job_id)
+    measured = desk.measure(run.evaluation_job_id)
     if measured is not None:
-        print_headline(measured, split_of(database, run).capitalize(), to)
+        print_headline(measured, tested_on(desk, run), to)
 
 
-def split_of(database: Database, run: RunRow) -> str:
-    """What a run was evaluated on, in a word."""
-    row = evaluation(database, run.evaluation_job_id) if run.evaluation_job_id is not None else None
-    return SPLITS.get(row.split or "", "evaluation") if row else "evaluation"
+def tested_on(desk: Desk, run: RunRow) -> str:
+    """What a run was evaluated on, in a word that begins a line."""
+    return str(desk.run_record(run)["evaluated_on"] or "evaluation").capitalize()
 
 
 def _next(run: RunRow, row: JobRow) -> str:
@@ -152,42 +144,3 @@ def _next(run: RunRow, row: JobRow) -> str:
     if run.state == "cancelled":
         return f"`pixmill jobs retry {row.id}` goes on after all"
     return f"`pixmill jobs follow {row.id}` shows it, and works on it where no worker does"
-
-
-def run_json(database: Database, run: RunRow) -> dict[str, Any]:
-    """A run for `--json`; `pixmill runs show --json` adds its epochs."""
-    row = read_job(database, run.job_id) if run.job_id is not None else None
-    return {
-        "run": run.id,
-        "job_id": run.job_id,
-        "name": run.name,
-        "state": run.state,
-        "stage": run.stage if run.state == "running" else None,
-        "progress": run.progress if run.state == "running" else None,
-        "model": run.model,
-        "base": run.base_model or run.recipe.get("preset"),
-        "recipe": run.recipe,
-        "monitor": run.monitor,
-        "epochs": run.epochs,
-        "epochs_planned": run.epochs_planned,
-        "best_epoch": run.best_epoch,
-        "best_value": run.best_value,
-        "images": {"train": run.images_train, "val": run.images_val, "test": run.images_test},
-        "unreadable": row.failed if row else None,
-        "census": run.census,
-        "evaluation_job_id": run.evaluation_job_id,
-        "evaluated_on": split_of(database, run) if run.evaluation_job_id is not None else None,
-        "accuracy": run.accuracy,
-        "top5": run.top5,
-        "report": run.report_path,
-        "continued_from": run.continued_from,
-        "fingerprint": run.fingerprint,
-        "seed": run.seed,
-        "device": run.device,
-        "libraries": run.libraries,
-        "code_version": run.code_version,
-        "created_at": run.created_at,
-        "started_at": run.started_at,
-        "finished_at": run.finished_at,
-        "error": run.error,
-    }

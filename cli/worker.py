@@ -10,6 +10,7 @@ import typer
 
 from cli.context import make_home, open_database, settings
 from cli.errors import CommandError, Exit
+from cli.opening import stays_here
 from cli.output import say
 
 ENGINES = ("auto", "openvino", "keras", "fake")
@@ -28,10 +29,11 @@ def worker(
     from worker.settings import Settings
     from worker.supervisor import Supervisor
 
+    stays_here("worker")
     chosen = settings()
     if engine not in (None, *ENGINES):
         raise CommandError(f"--engine: expected {', '.join(ENGINES)}, got {engine!r}.")
-    served = _queues(queues)
+    served = served_queues(queues)
     if engine is not None:
         chosen = Settings.model_validate({**chosen.model_dump(), "engine": engine})
     make_home(chosen)
@@ -59,8 +61,8 @@ def worker(
     say("Stopped.")
 
 
-def _queues(text: str) -> tuple[str, ...]:
-    """The queues that a text like `classify,train` names, each once."""
+def served_queues(text: str) -> tuple[str, ...]:
+    """The queues that a text like `classify,train` names, each once. Raises CommandError."""
     named = dict.fromkeys(part.strip() for part in text.split(","))
     if unknown := [name for name in named if name not in QUEUES]:
         raise CommandError(f"--queues: expected {' or '.join(QUEUES)}, or both with a comma, got {unknown[0]!r}.")

@@ -173,7 +173,7 @@ _BY_MODE: Mapping[str, Values] = {
     },
     "scratch": {
         "epochs": 60,
-        "optimizer": {"name": "sgd", "learning_rate": 0.01, "weight_decay": 5e-4},
+        "optimizer": {"name": "sgd", "learning_rate": 0.05, "weight_decay": 5e-4},
         "schedule": {"name": "warmup_hold_cosine"},
         "loss": {"label_smoothing": 0.1},
         "augmentation": {"flip": True, "crop_and_resize": True, "rand_augment": True, "cutout": True, "mix": "both"},

@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, Connection, Select, and_, case, func, inse
 
 from store.clock import db_now
 from store.database import Database
+from store.events import record
 from store.following import follow
 from store.rows import Lease
 from store.run_moves import is_without_best
@@ -41,7 +42,10 @@ def claim(database: Database, claimer: Claimer) -> Lease | None:
             if job_id is None:
                 return None
             # The job's row is locked before any shard's, here and everywhere: no two transactions wait in a circle.
-            if lock_job(connection, job_id) in CLAIMABLE and (lease := _claim_of(connection, claimer, job_id)):
+            state = lock_job(connection, job_id)
+            if state in CLAIMABLE and (lease := _claim_of(connection, claimer, job_id)):
+                if state != JobState.RUNNING:
+                    record(connection, job_id, JobState.RUNNING, {})
                 return lease
 
 
@@ -153,7 +157,9 @@ def is_over(connection: Connection, job_id: int) -> bool:
 def give_up_the_best(connection: Connection, job_id: int) -> None:
     """Turn an early end that has nothing to keep into a plain cancel; the sweeper closes the job."""
     going_on = jobs.c.state.in_(CLAIMABLE | RESUMABLE)
-    connection.execute(update(jobs).where(jobs.c.id == job_id, going_on).values(state=JobState.CANCELLING))
+    cancelling = update(jobs).where(jobs.c.id == job_id, going_on).values(state=JobState.CANCELLING)
+    if connection.execute(cancelling).rowcount:
+        record(connection, job_id, JobState.CANCELLING, {})
 
 
 def give_up(database: Database, lease: Lease, error: str) -> bool:

@@ -2,18 +2,21 @@
 
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from sqlalchemy import Connection, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from store import tallies
 from store.claims import LEASE_S, close_attempt, owned
 from store.clock import db_now
+from store.counters import FENCED_COMMITS, count_up
 from store.database import Database
-from store.errors import DatabaseUnavailable, IncompleteShard, LeaseLost
+from store.errors import DatabaseUnavailable, IncompleteShard, LeaseLost, StoreError
 from store.rows import Lease, NewResult
 from store.states import ShardState
-from store.tables import memo, results, shards
+from store.tables import items, memo, results, shards
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +31,10 @@ def commit_slice(
     """
     try:
         _commit(database, lease, rows, last=last, lease_s=lease_s)
+    except LeaseLost:
+        with suppress(StoreError), database.write() as connection:  # only a figure
+            count_up(connection, {FENCED_COMMITS: 1})
+        raise
     except DatabaseUnavailable:
         if not _happened(database, lease, rows, last=last):
             raise
@@ -48,17 +55,39 @@ def _commit(database: Database, lease: Lease, rows: Sequence[NewResult], *, last
         if connection.execute(update(shards).where(owned(lease)).values(**values)).rowcount != 1:
             raise LeaseLost(lease.shard_id)
         if rows:
-            now = connection.scalar(select(db_now()))
-            # A plain INSERT: a key that is there already means a bug, and must be heard of.
-            connection.execute(insert(results), [values_of(lease, row, now) for row in rows])
+            agreed = write_rows(connection, lease, rows)
             remember(connection, lease, rows)
         if last:
             _check_complete(connection, lease)
             close_attempt(connection, lease.token, "done")
+        if rows:  # last, since every worker of the job waits for these
+            tallies.add(connection, lease.job_id, tallies.count(rows, agreed))
 
 
-def values_of(lease: Lease, row: NewResult, now: float | None) -> dict[str, Any]:
-    """The columns of a result that is written now under a lease."""
+def write_rows(connection: Connection, lease: Lease, rows: Sequence[NewResult]) -> list[bool | None]:
+    """Insert results under a lease; returns of each whether it agrees with the item's true label. Counts no tallies."""
+    now = connection.scalar(select(db_now()))
+    true = _true_labels(connection, lease.job_id, rows)
+    agreed = [_agrees(row, true.get(row.idx)) for row in rows]
+    # A plain INSERT: a key that is there already means a bug, and must be heard of.
+    pairs = zip(rows, agreed, strict=True)
+    connection.execute(insert(results), [_values_of(lease, row, now, agrees) for row, agrees in pairs])
+    return agreed
+
+
+def _true_labels(connection: Connection, job_id: int, rows: Sequence[NewResult]) -> dict[int, str]:
+    indices = [row.idx for row in rows]
+    inside = items.c.idx.between(min(indices), max(indices))
+    # Not "label IS NOT NULL": SQLite would take the index over labels for it, which is not in the order of items.
+    query = select(items.c.idx, items.c.label).where(items.c.job_id == job_id, inside)
+    return {idx: label for idx, label in connection.execute(query).all() if label is not None}
+
+
+def _agrees(row: NewResult, true_label: str | None) -> bool | None:
+    return None if true_label is None or row.status != "ok" else row.label == true_label
+
+
+def _values_of(lease: Lease, row: NewResult, now: float | None, agrees: bool | None) -> dict[str, Any]:
     return {
         "job_id": lease.job_id,
         "idx": row.idx,
@@ -74,6 +103,7 @@ def values_of(lease: Lease, row: NewResult, now: float | None) -> dict[str, Any]
         "reused": row.reused,
         "token": lease.token,
         "created_at": now,
+        "agrees": agrees,
     }
 
 

@@ -3,6 +3,9 @@
 StoreError
 ├── UnknownJob            no job with this id
 ├── UnknownRun            no run with this number, name or model
+├── UnknownItem           no item with this number in the job
+├── KeyTaken              another request has this idempotency key
+├── ScanLost              another process scans the job, or nobody does any more: stop
 ├── IllegalMove           the job's state does not allow it
 ├── NothingToDo           a retry of a job in which nothing failed or is left
 ├── LeaseLost             the token no longer owns the shard: stop, discard, claim again
@@ -33,6 +36,32 @@ class UnknownRun(StoreError):
     def __init__(self, name: str) -> None:
         super().__init__(f"There is no run {name}. `pixmill runs list` shows what there is.")
         self.name = name
+
+
+class UnknownItem(StoreError):
+    """The job has no item with this number."""
+
+    def __init__(self, job_id: int, idx: int) -> None:
+        super().__init__(f"There is no item {idx} in job {job_id}.")
+        self.job_id, self.idx = job_id, idx
+
+
+class KeyTaken(StoreError):
+    """An idempotency key stands for a job already; `job_id` is None where that one is removed."""
+
+    def __init__(self, job_id: int | None, *, fingerprint_matches: bool) -> None:
+        what = "the same request" if fingerprint_matches else "another request"
+        whose = f"made job {job_id}" if job_id is not None else "made a job that is removed"
+        super().__init__(f"The idempotency key was used before, by {what}, which {whose}.")
+        self.job_id, self.fingerprint_matches = job_id, fingerprint_matches
+
+
+class ScanLost(StoreError):
+    """The job is not this process's to scan any more; nothing of this scan may be written."""
+
+    def __init__(self, job_id: int) -> None:
+        super().__init__(f"The scan of job {job_id} was taken over, or the job is removed.")
+        self.job_id = job_id
 
 
 class IllegalMove(StoreError):

@@ -1,10 +1,10 @@
 """Read side: jobs, their totals, failures and classes as frozen rows. Writes nothing."""
 
 import json
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, TypedDict, Unpack
 
-from sqlalchemy import Connection, Row, Select, String, cast, func, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, String, cast, func, select
 
 from store.database import Database
 from store.errors import UnknownJob
@@ -28,17 +28,48 @@ def read_job(connection: Connection, job_id: int) -> JobRow:
     return _job_row(row)
 
 
-def list_jobs(
-    database: Database, *, states: Sequence[JobState] = (), limit: int = 50, before: int | None = None
-) -> list[JobRow]:
+class JobFilter(TypedDict, total=False):
+    """Which jobs: every condition that is given, and not None, must hold. Times are seconds since 1970."""
+
+    states: Sequence[JobState]  # none: any
+    before: int | None  # ids below
+    owner: str | None
+    kind: str | None
+    model: str | None  # a name, for all its versions, or NAME@VERSION
+    since: float | None  # submitted then or later
+    until: float | None  # submitted before then
+
+
+def list_jobs(database: Database, *, limit: int = 50, **chosen: Unpack[JobFilter]) -> list[JobRow]:
     """The newest jobs first; `before` continues below an id."""
-    query = _jobs_query().order_by(jobs.c.id.desc()).limit(limit)
-    if states:
-        query = query.where(jobs.c.state.in_(tuple(states)))
-    if before is not None:
-        query = query.where(jobs.c.id < before)
+    query = _jobs_query().where(*_conditions(chosen)).order_by(jobs.c.id.desc()).limit(limit)
     with database.read() as connection:
         return [_job_row(row) for row in connection.execute(query)]
+
+
+def _conditions(chosen: JobFilter) -> Iterator[ColumnElement[bool]]:
+    if states := chosen.get("states"):
+        yield jobs.c.state.in_(tuple(states))
+    for name in ("owner", "kind"):
+        if (value := chosen.get(name)) is not None:
+            yield jobs.c[name] == value
+    if (before := chosen.get("before")) is not None:
+        yield jobs.c.id < before
+    if (since := chosen.get("since")) is not None:
+        yield jobs.c.created_at >= since
+    if (until := chosen.get("until")) is not None:
+        yield jobs.c.created_at < until
+    if (model := chosen.get("model")) is not None:
+        yield jobs.c.model_id.in_(_versions(model))
+
+
+def _versions(reference: str) -> Select[int]:
+    """The ids of NAME's versions, or of the one that NAME@VERSION says."""
+    name, at, version = reference.rpartition("@")
+    if not at:
+        return select(models.c.id).where(models.c.name == reference)
+    # Compared as text, so that no number is too large for the database.
+    return select(models.c.id).where(models.c.name == name, cast(models.c.version, String) == version)
 
 
 def _jobs_query() -> Select[Any]:

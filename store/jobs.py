@@ -1,25 +1,27 @@
-"""Write side of jobs: accept one, and move it as a person asks: pause, resume, cancel, retry."""
+"""Write side of jobs: accept one, and move it as a person asks: pause, resume, cancel, retry, another priority."""
 
-import json
-import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, ScalarSelect, case, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, ScalarSelect, case, delete, func, literal_column, select, update
 
+from store import tallies
 from store.claims import kind_of, lock_job
 from store.clock import db_now
+from store.counters import count_up, images_name
 from store.database import Database
-from store.errors import DatabaseUnavailable, IllegalMove, NothingToDo, StoreError, UnknownJob
+from store.errors import IllegalMove, NothingToDo, StoreError, UnknownJob
+from store.events import record
 from store.following import follow
-from store.paths import to_columns
-from store.removal import remove
 from store.rows import NewItem, NewJob
-from store.run_moves import ask_for_the_best, is_leased, open_run, reopen
+from store.run_moves import ask_for_the_best, is_leased, reopen
+from store.scanning import discard, fill, open_job
 from store.states import (
     CANCELLABLE,
     CLAIMABLE,
+    FINAL,
     PAUSABLE,
     RESUMABLE,
     RETRYABLE,
@@ -28,10 +30,9 @@ from store.states import (
     JobState,
     ShardState,
 )
-from store.tables import events, items, jobs, results, shards
+from store.tables import jobs, results, shards
 
-CHUNK = 20_000  # items written per transaction while scanning, so that the write lock is never held for long
-CHUNK_S = 10.0
+FAILED = results.c.status == literal_column("'failed'")  # as their index says it
 
 
 def accept(database: Database, job: NewJob, found: Iterable[NewItem], ignored: dict[str, int] | None = None) -> int:
@@ -41,118 +42,14 @@ def accept(database: Database, job: NewJob, found: Iterable[NewItem], ignored: d
     makes it `accepted`. A crash before that leaves a scanning job, which the sweeper removes. `ignored` is read at the
     end, so that a scan can fill it on the way. Whatever `found` raises is passed on after the half-written job is gone.
     """
-    chunks = _chunks(found)
-    with database.write() as connection:
-        job_id, count = _open(connection, job), 0
+    job_id = open_job(database, job)
     try:
-        for chunk in chunks:
-            with database.write() as connection:
-                count += _write_items(connection, job_id, count, chunk)
-                connection.execute(update(jobs).where(jobs.c.id == job_id).values(claimed_at=db_now()))
-        try:
-            with database.write(durable=True) as connection:
-                _close(connection, job_id, job, count, ignored or {})
-        except DatabaseUnavailable:
-            if not _is_accepted(database, job_id):  # only the answer to COMMIT was lost
-                raise
+        fill(database, job_id, job, found, ignored)
     except BaseException:
         with suppress(StoreError):  # the sweeper removes it later; what went wrong first is what counts
-            remove(database, job_id)
+            discard(database, job_id)
         raise
     return job_id
-
-
-def _chunks(found: Iterable[NewItem]) -> Iterator[list[NewItem]]:
-    """Items in portions of CHUNK, or of what came within CHUNK_S from a slow source: each one is a sign of life."""
-    chunk: list[NewItem] = []
-    since = time.monotonic()
-    for item in found:
-        chunk.append(item)
-        if len(chunk) >= CHUNK or time.monotonic() - since > CHUNK_S:
-            yield chunk
-            chunk, since = [], time.monotonic()
-    yield chunk
-
-
-def _open(connection: Connection, job: NewJob) -> int:
-    root, root_raw = to_columns(job.root)
-    values = {
-        "kind": job.kind,
-        "state": JobState.SCANNING,
-        "owner": job.owner,
-        "priority": job.priority,
-        "model_id": job.model_id,
-        "description": job.description,
-        "root": root,
-        "root_raw": root_raw,
-        "confined": job.confined,
-        "top_k": job.top_k,
-        "reuse": job.reuse,
-        "options": json.dumps(job.options),
-        "created_at": db_now(),
-        "claimed_at": db_now(),  # while scanning: a sign of life
-    }
-    return int(connection.execute(insert(jobs).values(values).returning(jobs.c.id)).scalar_one())
-
-
-def _write_items(connection: Connection, job_id: int, start: int, chunk: Sequence[NewItem]) -> int:
-    if chunk:
-        connection.execute(insert(items), [_item_values(job_id, start + n, item) for n, item in enumerate(chunk)])
-    return len(chunk)
-
-
-def _item_values(job_id: int, idx: int, item: NewItem) -> dict[str, Any]:
-    path, path_raw = to_columns(item.path)
-    return {
-        "job_id": job_id,
-        "idx": idx,
-        "path": path,
-        "path_raw": path_raw,
-        "size": item.size,
-        "mtime_ns": item.mtime_ns,
-        "label": item.label,
-        "split": item.split,
-        "external_id": item.external_id,
-        "extra": json.dumps(item.extra) if item.extra else None,
-        "member": item.member,
-        "offset": item.offset,
-    }
-
-
-def _close(connection: Connection, job_id: int, job: NewJob, count: int, ignored: dict[str, int]) -> None:
-    size = count if job.kind == JobKind.FINETUNE else shard_size(count, job.max_shard)
-    rows = [
-        {"job_id": job_id, "queue": job.queue, "lo": lo, "hi": min(lo + size, count), "state": ShardState.READY}
-        for lo in range(0, count, max(1, size))
-    ]
-    for n in range(0, len(rows), CHUNK):
-        connection.execute(insert(shards), rows[n : n + CHUNK])
-    # A new job starts level with the least served of the others: it neither waits for them nor shuts them out.
-    level = select(func.coalesce(func.min(jobs.c.served), 0)).where(jobs.c.state.in_(CLAIMABLE)).scalar_subquery()
-    connection.execute(
-        update(jobs)
-        .where(jobs.c.id == job_id)
-        .values(state=JobState.ACCEPTED, n_items=count, ignored=json.dumps(ignored), served=level, claimed_at=None)
-    )
-    if job.run is not None:
-        open_run(connection, job_id, job.run)
-    record(connection, job_id, "accepted", {"items": count})
-
-
-def _is_accepted(database: Database, job_id: int) -> bool:
-    with database.read() as connection:
-        state = connection.scalar(select(jobs.c.state).where(jobs.c.id == job_id))
-    return state is not None and state != JobState.SCANNING
-
-
-def shard_size(count: int, largest: int = 2048) -> int:
-    """Items per shard: about a sixteenth of the job, so that several workers share even a small one; 64 … `largest`."""
-    return max(1, min(largest, max(64, -(-count // 16))))
-
-
-def record(connection: Connection, job_id: int | None, kind: str, data: dict[str, Any]) -> None:
-    """Write an event of a job's history."""
-    connection.execute(insert(events).values(job_id=job_id, at=db_now(), kind=kind, data=json.dumps(data)))
 
 
 def _move(connection: Connection, job_id: int, allowed: Iterable[JobState], asked: str, **values: Any) -> None:
@@ -179,6 +76,15 @@ def resume(database: Database, job_id: int) -> None:
     with database.write() as connection:
         _move(connection, job_id, RESUMABLE, "resumed", state=_taken_up(job_id))
         record(connection, job_id, "resumed", {})
+
+
+def set_priority(database: Database, job_id: int, priority: int) -> None:
+    """Say how urgent a job is, from 0 (first) to 9 (last). Raises UnknownJob, IllegalMove for one that has ended."""
+    if not 0 <= priority <= 9:
+        raise ValueError(f"expected a priority from 0 (first) to 9 (last), got {priority}")
+    with database.write() as connection:
+        _move(connection, job_id, set(JobState) - FINAL, "given another priority", priority=priority)
+        record(connection, job_id, "priority", {"priority": priority})
 
 
 def _taken_up(job_id: int) -> ColumnElement[str]:
@@ -245,6 +151,7 @@ def close_cancelled(connection: Connection, job_id: int) -> None:
     )
     if closed.rowcount:
         follow(connection, job_id)
+        record(connection, job_id, "cancelled", {})
 
 
 def retry(database: Database, job_id: int, codes: Sequence[str] = ()) -> int:
@@ -253,6 +160,7 @@ def retry(database: Database, job_id: int, codes: Sequence[str] = ()) -> int:
     A training goes on from its checkpoint. Returns how many items will run. Raises UnknownJob, IllegalMove,
     NothingToDo (of a training: it has its model).
     """
+    forgotten: dict[str, int] = {}
     with database.write() as connection:
         again = {"state": JobState.ACCEPTED, "started_at": None, "finished_at": None, "error": None}
         _move(connection, job_id, RETRYABLE, "retried", **again)
@@ -261,22 +169,39 @@ def retry(database: Database, job_id: int, codes: Sequence[str] = ()) -> int:
                 raise IllegalMove(job_id, "a training", "retried for some error codes only")
             left = reopen(connection, job_id)
         else:
-            left = _reopen_items(connection, job_id, codes)
+            left, forgotten = _reopen_items(connection, job_id, codes)
         if left == 0:
             raise NothingToDo(job_id, codes)  # and the transaction is as if it had never been
         record(connection, job_id, "retried", {"items": left, "codes": list(codes)})
+        count_up(connection, forgotten)
         return left
 
 
-def _reopen_items(connection: Connection, job_id: int, codes: Sequence[str]) -> int:
-    """Forget what failed (as `codes`), and hand out again the shards where items are left; returns how many."""
-    wrong = (results.c.job_id == job_id) & (results.c.status == "failed")
-    if codes:
-        wrong &= results.c.error_code.in_(codes)
-    connection.execute(delete(results).where(wrong))
+def _reopen_items(connection: Connection, job_id: int, codes: Sequence[str]) -> tuple[int, dict[str, int]]:
+    """Forget what failed (as `codes`), and hand out again the shards where items are left.
+
+    Returns how many those are, and the counter of failed images with what is forgotten: they stay counted there.
+    """
+    # Whoever still holds a shard is fenced off first: nothing is written while the rows are counted.
+    leased = (shards.c.job_id == job_id) & (shards.c.state == ShardState.LEASED)
+    connection.execute(update(shards).where(leased).values(state=ShardState.READY, token=None, lease_until=None))
+    forgotten = _forget_failed(connection, job_id, codes)
     _reopen_shards(connection, job_id)
     done = select(func.count()).select_from(results).where(results.c.job_id == job_id)
-    return int(connection.scalar(select(jobs.c.n_items - done.scalar_subquery()).where(jobs.c.id == job_id)) or 0)
+    left = int(connection.scalar(select(jobs.c.n_items - done.scalar_subquery()).where(jobs.c.id == job_id)) or 0)
+    tallies.add(connection, job_id, {("error_code", code): -n for code, n in forgotten.items()})
+    model_id = connection.scalar(select(jobs.c.model_id).where(jobs.c.id == job_id))
+    return left, {images_name(model_id, "failed"): sum(forgotten.values())}
+
+
+def _forget_failed(connection: Connection, job_id: int, codes: Sequence[str]) -> Counter[str]:
+    wrong = (results.c.job_id == job_id) & FAILED
+    if codes:
+        wrong &= results.c.error_code.in_(codes)
+    counted = select(results.c.error_code, func.count()).where(wrong).group_by(results.c.error_code)
+    forgotten = Counter({str(code): int(n) for code, n in connection.execute(counted)})
+    connection.execute(delete(results).where(wrong))
+    return forgotten
 
 
 def _reopen_shards(connection: Connection, job_id: int) -> None:

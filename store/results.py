@@ -1,4 +1,4 @@
-"""Streaming reader of results: any number of rows in flat memory, filtered in SQL."""
+"""Results of a job: what a row is, which rows a filter chooses, and a stream of any number of them in flat memory."""
 
 import json
 import os
@@ -6,19 +6,29 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, select
+from sqlalchemy import ColumnElement, Connection, FromClause, Select, and_, false, literal_column, select
 
 from store.database import Database
 from store.errors import UnknownJob
+from store.joining import InOrder
 from store.paths import from_columns
-from store.tables import items, jobs, models, results
+from store.patterns import matches, starts_with
+from store.tables import corrections, items, jobs, models, results
 
 PAGE = 2_000  # rows per query: keyset pages instead of one long transaction that would hold up a checkpoint
+
+# Written out, not as parameters: a partial index is used only where the query says its condition in the same words.
+OK = results.c.status == literal_column("'ok'")
+FAILED = results.c.status == literal_column("'failed'")
+WRONG = results.c.agrees == false()
 
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which results: every given condition must hold."""
+    """Which results: every given condition must hold.
+
+    `path_prefix` and `glob` (`*` any characters, `?` one) are of the name relative to the job's folder.
+    """
 
     label: str | None = None
     status: str | None = None
@@ -26,11 +36,23 @@ class Filter:
     min_score: float | None = None
     max_score: float | None = None
     wrong: bool = False  # only items whose true label is known and differs from the prediction
+    true_label: str | None = None
+    path_prefix: str | None = None
+    glob: str | None = None
+    corrected: bool | None = None  # only items that a person gave a label, or only the others
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it chooses every result."""
+        return self == Filter()
 
 
 @dataclass(frozen=True, slots=True)
 class ResultRow:
-    """One item with its result. `path` is the full path as bytes; `member` the name inside an archive."""
+    """One item with its result. `path` is the full path as bytes; `member` the name inside an archive.
+
+    `agrees`: whether the label is the true one; None where none is known. `correction`: what a person said last.
+    """
 
     job_id: int
     idx: int
@@ -51,25 +73,37 @@ class ResultRow:
     height: int | None
     content_hash: str | None
     reused: bool
+    agrees: bool | None = None
+    correction: str | None = None
+    created_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What all results of a job have in common: the folder that names are relative to, and the model."""
+
+    root: bytes
+    model: str | None
 
 
 def stream(database: Database, job_id: int, chosen: Filter | None = None) -> Iterator[ResultRow]:
     """Every matching result of a job in the order of its items. Raises UnknownJob before the first row."""
     with database.read() as connection:
-        head = _head(connection, job_id)
-    query = _query(job_id, chosen or Filter())
+        head = head_of(connection, job_id)
+    query = rows_query(job_id).where(*conditions(chosen or Filter())).order_by(results.c.idx).limit(PAGE)
     last = -1
     while True:
         with database.read() as connection:
             page = connection.execute(query.where(results.c.idx > last)).all()
         for row in page:
-            yield _row(row, head)
+            yield to_row(row, head)
         if len(page) < PAGE:
             return
         last = page[-1].idx
 
 
-def _head(connection: Connection, job_id: int) -> tuple[bytes, str | None]:
+def head_of(connection: Connection, job_id: int) -> Head:
+    """The job's part of its results. Raises UnknownJob."""
     query = (
         select(jobs.c.root, jobs.c.root_raw, models.c.name, models.c.version)
         .outerjoin(models, models.c.id == jobs.c.model_id)
@@ -78,44 +112,89 @@ def _head(connection: Connection, job_id: int) -> tuple[bytes, str | None]:
     row = connection.execute(query).first()
     if row is None:
         raise UnknownJob(job_id)
-    return from_columns(row.root, row.root_raw), f"{row.name}@{row.version}" if row.name else None
+    return Head(from_columns(row.root, row.root_raw), f"{row.name}@{row.version}" if row.name else None)
 
 
-def _query(job_id: int, chosen: Filter) -> Select[Any]:
+def correction_of(job_id: ColumnElement[int], idx: ColumnElement[int]) -> ColumnElement[str | None]:
+    """The label that a person gave an item last, and did not withdraw, as a scalar subquery."""
+    c = corrections.c
+    last = select(c.label).where(c.job_id == job_id, c.idx == idx).order_by(c.id.desc()).limit(1)
+    return last.correlate(results, items).scalar_subquery()
+
+
+def rows_query(job_id: int, first: FromClause = results) -> Select[Any]:
+    """All results of a job with their items, in no order; `to_row` reads the rows.
+
+    `first` is read first, and the others by their keys: `results`, `items`, or a part with columns job_id and idx.
+    """
     r, i = results.c, items.c
-    return (
-        select(
-            *(r["idx", "status", "label", "score", "topk", "error_code", "error", "width", "height", "content_hash"]),
-            *(r.reused, r.job_id, i.path, i.path_raw, i.member, i.label.label("true_label"), i.external_id, i.extra),
-        )
-        .join(items, and_(i.job_id == r.job_id, i.idx == r.idx))
-        .where(r.job_id == job_id, *_conditions(chosen))
-        .order_by(r.idx)
-        .limit(PAGE)
+    columns = (
+        *r["idx", "status", "label", "score", "topk", "error_code", "error", "width", "height", "content_hash"],
+        *r["reused", "job_id", "agrees", "created_at"],
+        *(i.path, i.path_raw, i.member, i.label.label("true_label"), i.external_id, i.extra),
+        correction_of(r.job_id, r.idx).label("correction"),
     )
+    begun = first
+    if first is not results:
+        begun = InOrder(begun, results, and_(r.job_id == first.c.job_id, r.idx == first.c.idx))
+    if first is not items:
+        begun = InOrder(begun, items, and_(i.job_id == r.job_id, i.idx == r.idx))
+    return select(*columns).select_from(begun).where(first.c.job_id == job_id)
 
 
-def _conditions(chosen: Filter) -> Iterator[ColumnElement[bool]]:
-    if chosen.label is not None:
-        yield results.c.label == chosen.label
+def conditions(chosen: Filter) -> list[ColumnElement[bool]]:
+    """What a filter asks of a result and its item, to be checked row by row."""
+    return [condition for _, condition in named_conditions(chosen)]
+
+
+def named_conditions(chosen: Filter) -> Iterator[tuple[str, ColumnElement[bool]]]:
+    """Each condition of a filter with the name of its field.
+
+    Written so that no index answers them (`|| ''`, `+ 0`, IS): which index to go along is decided in `store.query`, and
+    a planner that takes another reads a whole job for a page.
+    """
+    r = results.c
     if chosen.status is not None:
-        yield results.c.status == chosen.status
-    if chosen.error_code is not None:
-        yield results.c.error_code == chosen.error_code
-    if chosen.min_score is not None:
-        yield results.c.score >= chosen.min_score
-    if chosen.max_score is not None:
-        yield results.c.score <= chosen.max_score
+        yield "status", r.status + "" == chosen.status
     if chosen.wrong:
-        yield and_(items.c.label.is_not(None), items.c.label != results.c.label)
+        yield "wrong", r.agrees.is_(False)
+    if chosen.corrected is not None:
+        said = correction_of(r.job_id, r.idx)
+        yield "corrected", said.is_not(None) if chosen.corrected else said.is_(None)
+    if chosen.label is not None:
+        yield "label", r.label + "" == chosen.label
+    if chosen.error_code is not None:
+        yield "error_code", r.error_code + "" == chosen.error_code
+    yield from (("score", condition) for condition in score_range(chosen, r.score + 0.0))
+    yield from _item_conditions(chosen)
 
 
-def _row(row: Any, head: tuple[bytes, str | None]) -> ResultRow:
-    root, model = head
+def _item_conditions(chosen: Filter) -> Iterator[tuple[str, ColumnElement[bool]]]:
+    i = items.c
+    if chosen.path_prefix is not None:
+        yield "path_prefix", starts_with(i.path + "", chosen.path_prefix)
+    if chosen.glob is not None:
+        yield "glob", matches(i.path, chosen.glob)
+    if chosen.true_label is not None:
+        yield "true_label", i.label + "" == chosen.true_label
+
+
+def score_range(chosen: Filter, score: ColumnElement[float]) -> list[ColumnElement[bool]]:
+    """What a filter asks of a score."""
+    found = []
+    if chosen.min_score is not None:
+        found.append(score >= chosen.min_score)
+    if chosen.max_score is not None:
+        found.append(score <= chosen.max_score)
+    return found
+
+
+def to_row(row: Any, head: Head) -> ResultRow:
+    """A row of `rows_query` as the frozen one."""
     return ResultRow(
         job_id=row.job_id,
         idx=row.idx,
-        path=os.path.join(root, from_columns(row.path, row.path_raw)),  # noqa: PTH118  a name is bytes
+        path=os.path.join(head.root, from_columns(row.path, row.path_raw)),  # noqa: PTH118  a name is bytes
         file_name=row.path,
         member=row.member,
         status=row.status,
@@ -125,11 +204,14 @@ def _row(row: Any, head: tuple[bytes, str | None]) -> ResultRow:
         true_label=row.true_label,
         error_code=row.error_code,
         error=row.error,
-        model=model,
+        model=head.model,
         external_id=row.external_id,
         extra=json.loads(row.extra) if row.extra else {},
         width=row.width,
         height=row.height,
         content_hash=bytes(row.content_hash).hex() if row.content_hash else None,
         reused=row.reused,
+        agrees=row.agrees,
+        correction=row.correction,
+        created_at=row.created_at,
     )

@@ -5,11 +5,11 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Row, delete, insert, select, text, update
+from sqlalchemy import Connection, Row, delete, insert, text, update
 
+from store import tallies
 from store.claims import owned
-from store.clock import db_now
-from store.commits import values_of
+from store.commits import write_rows
 from store.database import Database
 from store.rows import Lease, NewResult
 from store.run_rows import Finding, FindingRow, RunItem, Survey
@@ -60,6 +60,7 @@ def _forget(connection: Connection, lease: Lease, run_id: int) -> None:
     connection.execute(delete(results).where(results.c.job_id == lease.job_id))
     connection.execute(update(shards).where(owned(lease)).values(ok=0, failed=0))
     connection.execute(update(runs).where(runs.c.id == run_id).values(fingerprint=None))
+    tallies.clear(connection, lease.job_id)
 
 
 def _item_values(run: Row[Any], item: RunItem) -> dict[str, Any]:
@@ -84,8 +85,8 @@ def _finding_values(run: Row[Any], finding: Finding) -> dict[str, Any]:
 
 
 def _write_failed(connection: Connection, lease: Lease, rows: Sequence[NewResult]) -> None:
-    now = connection.scalar(select(db_now()))
-    connection.execute(insert(results), [values_of(lease, row, now) for row in rows])
+    agreed = write_rows(connection, lease, rows)
+    tallies.add(connection, lease.job_id, tallies.count(rows, agreed))
 
 
 def _conclude(connection: Connection, lease: Lease, run_id: int, survey: Survey) -> None:
@@ -103,6 +104,17 @@ def _conclude(connection: Connection, lease: Lease, run_id: int, survey: Survey)
             images_test=splits["test"],
         )
     )
+
+
+def findings_page(database: Database, run_id: int, limit: int, after: int = 0) -> list[tuple[int, FindingRow]]:
+    """The next findings with their numbers, by which `after` goes on, in the order in which the survey said so."""
+    query = text(
+        "SELECT finding, kind, idx, path, split, other_idx, other_path, other_split, distance, detail"
+        " FROM v_findings WHERE run_id = :run_id AND finding > :after ORDER BY finding LIMIT :limit"
+    )
+    with database.read() as connection:
+        found = connection.execute(query, {"run_id": run_id, "after": after, "limit": limit})
+        return [(number, FindingRow(*rest)) for number, *rest in found]
 
 
 def findings_of(database: Database, run_id: int) -> list[FindingRow]:

@@ -9,7 +9,7 @@ from store.clock import db_now
 from store.errors import UnknownRun
 from store.rows import NewRun
 from store.states import ShardState
-from store.tables import epochs, runs, shards
+from store.tables import epochs, jobs, runs, shards
 
 ATTEMPTS = 5  # without progress, before a training is given up
 
@@ -21,6 +21,7 @@ def open_run(connection: Connection, job_id: int, new: NewRun) -> None:
     """Write the run of a job that is being accepted. Raises UnknownRun for a run to continue that is not there."""
     values: dict[str, Any] = {
         "job_id": job_id,
+        "owner": select(jobs.c.owner).where(jobs.c.id == job_id).scalar_subquery(),
         "uid": new.uid,
         "name": new.name,
         "state": "queued",

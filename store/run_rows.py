@@ -27,6 +27,7 @@ class RunRow:
     id: int
     uid: str
     job_id: int | None  # None once the job is removed
+    owner: str
     name: str
     state: RunState
     stage: str

@@ -13,8 +13,8 @@ from store.claims import close_attempt, lock_job, owned
 from store.clock import db_now
 from store.database import Database
 from store.errors import DatabaseUnavailable, LeaseLost, UnknownJob, UnknownRun
+from store.events import record
 from store.following import follow
-from store.jobs import record
 from store.rows import Lease
 from store.run_moves import ATTEMPTS
 from store.run_rows import EpochFacts, EpochRow, RunEnd, RunRow, Wanted
@@ -54,9 +54,20 @@ def resolve_run(database: Database, text: str) -> RunRow:
     return _first(database, runs.c.name == text.strip(), text)
 
 
-def list_runs(database: Database, limit: int = 50, before: int | None = None) -> list[RunRow]:
-    """The newest runs first; `before` continues below an id."""
+def list_runs(
+    database: Database,
+    limit: int = 50,
+    before: int | None = None,
+    *,
+    owner: str | None = None,
+    name: str | None = None,
+) -> list[RunRow]:
+    """The newest runs first; `before` continues below an id. `owner`, `name`: only theirs."""
     query = _query().order_by(runs.c.id.desc()).limit(limit)
+    if owner is not None:
+        query = query.where(runs.c.owner == owner)
+    if name is not None:
+        query = query.where(runs.c.name == name)
     if before is not None:
         query = query.where(runs.c.id < before)
     with database.read() as connection:
@@ -294,7 +305,8 @@ def _end(connection: Connection, lease: Lease, state: RunEnd, error: str | None)
         return  # it has ended otherwise, and stays so
     ends = {"cancelled": JobState.CANCELLED, "failed": JobState.FAILED}
     done = JobState.DONE_WITH_ERRORS if run.failed else JobState.DONE
-    values = {"state": ends.get(state, done), "error": error if state == "failed" else None, "finished_at": db_now()}
+    end = ends.get(state, done)
+    values = {"state": end, "error": error if state == "failed" else None, "finished_at": db_now()}
     connection.execute(update(jobs).where(jobs.c.id == lease.job_id).values(**values))
     follow(connection, lease.job_id)
-    record(connection, lease.job_id, "finished" if state == "done" else state, {"error": error} if error else {})
+    record(connection, lease.job_id, end, {"error": error} if error else {})

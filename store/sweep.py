@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Connection, Row, case, func, insert, or_, select, update
 
+from store import tallies
 from store.claims import close_attempt, give_up_the_best, is_over, kind_of, lock_job
 from store.clock import db_now
+from store.counters import LEASE_EXPIRIES, count_up
 from store.database import Database
+from store.errors import IllegalMove, UnknownJob
+from store.events import record
 from store.following import follow
-from store.jobs import close_cancelled, record
+from store.jobs import close_cancelled
 from store.removal import remove
 from store.run_moves import ATTEMPTS
+from store.scanning import fail_silent, silent_scans
 from store.states import CLAIMABLE, RESUMABLE, UNFINISHED, JobKind, JobState, ShardState
 from store.tables import attempts, items, jobs, results, shards
 
 BACKOFF_S = (0.0, 5.0, 30.0, 120.0)  # before attempt 2, 3, 4, 5
 SPLIT_ATTEMPTS = 2  # for each half of a poisoned shard: the search for one image stays short
 ABANDONED_S = 600.0  # a scan without a sign of life for this long is dead
+TAKEN_OVER_S = 3 * ABANDONED_S  # one that a person was told of, and that nobody took over until then, has failed
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,17 +44,27 @@ def sweep(database: Database) -> Swept:
     with database.read() as connection:
         overdue = (shards.c.state == ShardState.LEASED) & (shards.c.lease_until < db_now())
         late = connection.execute(select(shards.c.id).where(overdue)).scalars().all()
-        dead_scan = (jobs.c.state == JobState.SCANNING) & (jobs.c.claimed_at < db_now() - ABANDONED_S)
-        abandoned = connection.execute(select(jobs.c.id).where(dead_scan)).scalars().all()
     outcome = {"expired": 0, "split": 0, "poisoned": 0, "failed": 0}
     for shard_id in late:
         with database.write() as connection:
             outcome_of = _expire(connection, shard_id)
+            count_up(connection, {LEASE_EXPIRIES: 1 if outcome_of else 0})
         if outcome_of:
             outcome[outcome_of] += 1
-    for job_id in abandoned:
-        remove(database, job_id)
+    _clear_scans(database)
     return Swept(**outcome, finished=finish_jobs(database))
+
+
+def _clear_scans(database: Database) -> None:
+    """Remove dead scans that nobody was told of. The others have their time to be taken over, then fail."""
+    for job_id, scan in silent_scans(database, ABANDONED_S):
+        if scan.get("request") is not None:
+            fail_silent(database, job_id, TAKEN_OVER_S)
+            continue
+        with suppress(
+            UnknownJob, IllegalMove
+        ):  # another sweeper was quicker, or the scan has come to its end after all
+            remove(database, job_id)
 
 
 def _expire(connection: Connection, shard_id: int) -> str | None:
@@ -153,6 +170,7 @@ def _close_poisoned(connection: Connection, shard: Row[tuple[object, ...]]) -> N
         .where(shards.c.id == shard.id)
         .values(state=ShardState.DONE, done_token=shard.token, token=None, lease_until=None, failed=1)
     )
+    tallies.add(connection, shard.job_id, {("error_code", "worker_died"): 1})
     record(connection, shard.job_id, "poisoned", {"path": path})
 
 
@@ -199,7 +217,8 @@ def _finish(connection: Connection, job_id: int) -> None:
             jobs.c.id == job_id, or_(jobs.c.state == JobState.RUNNING, jobs.c.state == JobState.ACCEPTED), ~unfinished
         )
         .values(state=case((failed, JobState.DONE_WITH_ERRORS), else_=JobState.DONE), finished_at=db_now())
-    )
-    if done.rowcount:
+        .returning(jobs.c.state)
+    ).first()
+    if done is not None:
         follow(connection, job_id)
-        record(connection, job_id, "finished", {})
+        record(connection, job_id, done.state, {})

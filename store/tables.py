@@ -14,35 +14,44 @@ from sqlalchemy import (
     Index,
     Integer,
     LargeBinary,
-    MetaData,
     String,
     Table,
     Text,
-    UniqueConstraint,
 )
 
-# Every constraint has a stable name, so that a migration can find it on both databases.
-metadata = MetaData(
-    naming_convention={
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-        "ck": "ck_%(table_name)s_%(constraint_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
-        "pk": "pk_%(table_name)s",
-    }
-)
+from store.access_tables import counters, deliveries, requests, tokens, uploads, webhooks
+from store.columns import HAS_LABEL, IS_FAILED, IS_OK, IS_WRONG, Id, Path, metadata, partial, states
 
-_Id = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows by itself only for INTEGER PRIMARY KEY
-
-
-def _states(column: str, *states: str) -> CheckConstraint:
-    return CheckConstraint(f"{column} IN ({', '.join(repr(s) for s in states)})", name=column)
-
+__all__ = [
+    "attempts",
+    "corrections",
+    "counters",
+    "deliveries",
+    "epochs",
+    "evaluations",
+    "events",
+    "findings",
+    "items",
+    "jobs",
+    "memo",
+    "metadata",
+    "models",
+    "requests",
+    "results",
+    "run_items",
+    "runs",
+    "shards",
+    "tallies",
+    "tokens",
+    "uploads",
+    "webhooks",
+    "workers",
+]
 
 models = Table(
     "models",
     metadata,
-    Column("id", _Id, primary_key=True),
+    Column("id", Id, primary_key=True),
     Column("name", String(64), nullable=False),
     Column("version", Integer, nullable=False),
     Column("digest", String(64), nullable=False, unique=True),  # what decides an answer; see Manifest.digest
@@ -57,12 +66,12 @@ models = Table(
 jobs = Table(
     "jobs",
     metadata,
-    Column("id", _Id, primary_key=True),
+    Column("id", Id, primary_key=True),
     Column("kind", String(16), nullable=False),
     Column("state", String(20), nullable=False),
     Column("owner", String(64), nullable=False, server_default=""),
     Column("priority", Integer, nullable=False, server_default="5"),  # 0 first … 9 last
-    Column("model_id", _Id, ForeignKey("models.id"), nullable=True),
+    Column("model_id", Id, ForeignKey("models.id"), nullable=True),
     Column("description", Text, nullable=False, server_default=""),
     Column("root", Text, nullable=False, server_default=""),  # items' paths are relative to it
     Column("root_raw", LargeBinary, nullable=True),  # its bytes, where they are not UTF-8
@@ -78,8 +87,8 @@ jobs = Table(
     Column("started_at", Double, nullable=True),
     Column("finished_at", Double, nullable=True),
     Column("error", Text, nullable=True),
-    _states("kind", "classify", "finetune"),
-    _states(
+    states("kind", "classify", "finetune"),
+    states(
         "state",
         "scanning",
         "accepted",
@@ -92,15 +101,16 @@ jobs = Table(
         "failed",
     ),
     Index("ix_jobs_state", "state"),
+    Index("ix_jobs_owner_id", "owner", "id"),
     sqlite_autoincrement=True,  # the id of a removed job is never given again: memo may still name it
 )
 
 items = Table(
     "items",
     metadata,
-    Column("job_id", _Id, ForeignKey("jobs.id"), primary_key=True),
+    Column("job_id", Id, ForeignKey("jobs.id"), primary_key=True),
     Column("idx", BigInteger, primary_key=True, autoincrement=False),
-    Column("path", Text, nullable=False),
+    Column("path", Path, nullable=False),
     Column("path_raw", LargeBinary, nullable=True),  # the name's bytes, where they are not UTF-8
     Column("size", BigInteger, nullable=True),
     Column("mtime_ns", BigInteger, nullable=True),
@@ -110,14 +120,16 @@ items = Table(
     Column("extra", Text, nullable=True),  # JSON: a manifest's further columns
     Column("member", Text, nullable=True),  # inside an archive
     Column("offset", BigInteger, nullable=True),
+    Index("ix_items_job_id_path_idx", "job_id", "path", "idx"),
+    partial("ix_items_job_id_label_idx", "job_id", "label", "idx", where=HAS_LABEL),
     sqlite_with_rowid=False,
 )
 
 shards = Table(
     "shards",
     metadata,
-    Column("id", _Id, primary_key=True),
-    Column("job_id", _Id, ForeignKey("jobs.id"), nullable=False),
+    Column("id", Id, primary_key=True),
+    Column("job_id", Id, ForeignKey("jobs.id"), nullable=False),
     Column("queue", String(16), nullable=False),
     Column("lo", BigInteger, nullable=False),
     Column("hi", BigInteger, nullable=False),  # exclusive
@@ -132,7 +144,7 @@ shards = Table(
     Column("ok", BigInteger, nullable=False, server_default="0"),
     Column("failed", BigInteger, nullable=False, server_default="0"),
     Column("reused", BigInteger, nullable=False, server_default="0"),
-    _states("state", "ready", "leased", "done", "cancelled", "split"),
+    states("state", "ready", "leased", "done", "cancelled", "split"),
     CheckConstraint("hi > lo", name="range"),
     Index("ix_shards_job_id_state_lo", "job_id", "state", "lo"),
     Index("ix_shards_state_lease_until", "state", "lease_until"),
@@ -142,7 +154,7 @@ attempts = Table(
     "attempts",
     metadata,
     Column("token", String(32), primary_key=True),
-    Column("shard_id", _Id, ForeignKey("shards.id"), nullable=False, index=True),
+    Column("shard_id", Id, ForeignKey("shards.id"), nullable=False, index=True),
     Column("n", Integer, nullable=False),
     Column("worker_id", String(128), nullable=False),
     Column("started_at", Double, nullable=False),
@@ -154,7 +166,7 @@ attempts = Table(
 results = Table(
     "results",
     metadata,
-    Column("job_id", _Id, ForeignKey("jobs.id"), primary_key=True),
+    Column("job_id", Id, ForeignKey("jobs.id"), primary_key=True),
     Column("idx", BigInteger, primary_key=True, autoincrement=False),
     Column("status", String(8), nullable=False),
     Column("error_code", String(24), nullable=True),
@@ -168,9 +180,25 @@ results = Table(
     Column("reused", Boolean, nullable=False, server_default="0"),
     Column("token", String(32), nullable=False),
     Column("created_at", Double, nullable=False),
-    _states("status", "ok", "failed"),
-    Index("ix_results_job_id_status", "job_id", "status"),
-    Index("ix_results_job_id_label_score", "job_id", "label", "score"),
+    Column("agrees", Boolean, nullable=True),  # with the item's true label; NULL where it has none, or failed
+    states("status", "ok", "failed"),
+    partial("ix_results_ok_score", "job_id", "score", "idx", where=IS_OK),
+    Index("ix_results_job_id_label_score_idx", "job_id", "label", "score", "idx"),
+    partial("ix_results_failed_error_code", "job_id", "error_code", "idx", where=IS_FAILED),
+    partial("ix_results_wrong_score", "job_id", "score", "idx", where=IS_WRONG),
+    Index("ix_results_job_id_created_at_idx", "job_id", "created_at", "idx"),
+    sqlite_with_rowid=False,
+)
+
+# How many results of a job have which value: kept by the transactions that write them.
+tallies = Table(
+    "tallies",
+    metadata,
+    Column("job_id", Id, ForeignKey("jobs.id"), primary_key=True, autoincrement=False),
+    Column("kind", String(12), primary_key=True),
+    Column("value", Text, primary_key=True),  # a label; an error code; "1" or "0"; a twentieth of the scores, 00 … 19
+    Column("n", BigInteger, nullable=False),
+    states("kind", "label", "error_code", "agrees", "score"),
     sqlite_with_rowid=False,
 )
 
@@ -179,24 +207,24 @@ memo = Table(
     "memo",
     metadata,
     Column("key", LargeBinary, primary_key=True),  # BLAKE3, 128 bits
-    Column("model_id", _Id, ForeignKey("models.id"), primary_key=True),
+    Column("model_id", Id, ForeignKey("models.id"), primary_key=True),
     Column("kind", String(8), nullable=False),
-    Column("job_id", _Id, nullable=False),
+    Column("job_id", Id, nullable=False),
     Column("idx", BigInteger, nullable=False),
-    _states("kind", "content", "file"),
+    states("kind", "content", "file"),
     sqlite_with_rowid=False,
 )
 
 runs = Table(
     "runs",
     metadata,
-    Column("id", _Id, primary_key=True),
-    Column("job_id", _Id, ForeignKey("jobs.id"), nullable=True, index=True),  # NULL once the job is removed
+    Column("id", Id, primary_key=True),
+    Column("job_id", Id, ForeignKey("jobs.id"), nullable=True, index=True),  # NULL once the job is removed
     Column("name", String(64), nullable=False),
     Column("state", String(20), nullable=False),  # queued, running, paused, done, failed, cancelled: follows the job's
     Column("recipe", Text, nullable=False, server_default="{}"),
     Column("fingerprint", String(64), nullable=True),  # of the training data; set when the survey is whole
-    Column("model_id", _Id, ForeignKey("models.id"), nullable=True),
+    Column("model_id", Id, ForeignKey("models.id"), nullable=True),
     Column("created_at", Double, nullable=False),
     Column("finished_at", Double, nullable=True),
     Column("error", Text, nullable=True),
@@ -207,8 +235,8 @@ runs = Table(
     Column("seed", BigInteger, nullable=True),
     Column("monitor", String(16), nullable=False, server_default="val_loss"),
     Column("epochs_planned", Integer, nullable=False, server_default="1"),
-    Column("base_model_id", _Id, ForeignKey("models.id"), nullable=True),
-    Column("continued_from", _Id, ForeignKey("runs.id"), nullable=True),
+    Column("base_model_id", Id, ForeignKey("models.id"), nullable=True),
+    Column("continued_from", Id, ForeignKey("runs.id"), nullable=True),
     Column("started_at", Double, nullable=True),
     Column("device", Text, nullable=True),
     Column("libraries", Text, nullable=False, server_default="{}"),  # JSON object: name to version
@@ -223,8 +251,9 @@ runs = Table(
     Column("checkpoint_epoch", Integer, nullable=True),  # whole epochs that it holds
     Column("checkpoint_step", Integer, nullable=True),  # steps of the next one
     Column("keep_best", Boolean, nullable=False, server_default="0"),  # a person asked for an early end
-    Column("evaluation_job_id", _Id, ForeignKey("jobs.id"), nullable=True, index=True),
+    Column("evaluation_job_id", Id, ForeignKey("jobs.id"), nullable=True, index=True),
     Column("report_path", Text, nullable=True),
+    Column("owner", String(64), nullable=False, server_default=""),  # its job's
     Index("uq_runs_uid", "uid", unique=True),
     Index("ix_runs_name", "name"),
     Index("ix_runs_model_id", "model_id"),
@@ -233,7 +262,7 @@ runs = Table(
 epochs = Table(
     "epochs",
     metadata,
-    Column("run_id", _Id, ForeignKey("runs.id"), primary_key=True),
+    Column("run_id", Id, ForeignKey("runs.id"), primary_key=True),
     Column("epoch", Integer, primary_key=True, autoincrement=False),  # from 1
     Column("attempt", Integer, nullable=False, server_default="1"),
     Column("loss", Double, nullable=True),
@@ -255,34 +284,34 @@ epochs = Table(
 run_items = Table(
     "run_items",
     metadata,
-    Column("run_id", _Id, ForeignKey("runs.id"), primary_key=True),
+    Column("run_id", Id, ForeignKey("runs.id"), primary_key=True),
     Column("idx", BigInteger, primary_key=True, autoincrement=False),  # the item's, in the run's job
     Column("split", String(8), nullable=False),
     Column("content_hash", LargeBinary, nullable=False),  # BLAKE3, 128 bits
     Column("group_key", Text, nullable=True),
-    _states("split", "train", "val", "test"),
+    states("split", "train", "val", "test"),
     sqlite_with_rowid=False,
 )
 
 findings = Table(
     "findings",
     metadata,
-    Column("id", _Id, primary_key=True),
-    Column("run_id", _Id, ForeignKey("runs.id"), nullable=False, index=True),
+    Column("id", Id, primary_key=True),
+    Column("run_id", Id, ForeignKey("runs.id"), nullable=False, index=True),
     Column("kind", String(16), nullable=False),
     Column("idx", BigInteger, nullable=True),
     Column("other_idx", BigInteger, nullable=True),
     Column("distance", Double, nullable=True),
     Column("detail", Text, nullable=False, server_default=""),
-    _states("kind", "duplicate", "near_duplicate", "label_conflict", "leak", "small_class"),
+    states("kind", "duplicate", "near_duplicate", "label_conflict", "leak", "small_class"),
 )
 
 evaluations = Table(
     "evaluations",
     metadata,
-    Column("job_id", _Id, ForeignKey("jobs.id"), primary_key=True, autoincrement=False),
-    Column("run_id", _Id, ForeignKey("runs.id"), nullable=True, index=True),
-    Column("model_id", _Id, ForeignKey("models.id"), nullable=False, index=True),
+    Column("job_id", Id, ForeignKey("jobs.id"), primary_key=True, autoincrement=False),
+    Column("run_id", Id, ForeignKey("runs.id"), nullable=True, index=True),
+    Column("model_id", Id, ForeignKey("models.id"), nullable=False, index=True),
     Column("split", String(16), nullable=True),
     Column("images", BigInteger, nullable=False),
     Column("accuracy", Double, nullable=False),
@@ -293,16 +322,17 @@ evaluations = Table(
     Column("created_at", Double, nullable=False),
 )
 
+# Insert-only: the newest of an item counts.
 corrections = Table(
     "corrections",
     metadata,
-    Column("id", _Id, primary_key=True),
-    Column("job_id", _Id, ForeignKey("jobs.id"), nullable=False),
+    Column("id", Id, primary_key=True),
+    Column("job_id", Id, ForeignKey("jobs.id"), nullable=False),
     Column("idx", BigInteger, nullable=False),
-    Column("label", Text, nullable=False),
+    Column("label", Text, nullable=True),  # NULL withdraws what was said before
     Column("author", String(64), nullable=False),
     Column("created_at", Double, nullable=False),
-    UniqueConstraint("job_id", "idx", "created_at"),
+    Index("ix_corrections_job_id_idx_id", "job_id", "idx", "id"),
 )
 
 workers = Table(
@@ -319,12 +349,15 @@ workers = Table(
     Column("seen_at", Double, nullable=False),
 )
 
+# In the order in which they became visible: see store.events.
 events = Table(
     "events",
     metadata,
-    Column("id", _Id, primary_key=True),
-    Column("job_id", _Id, ForeignKey("jobs.id"), nullable=True, index=True),
+    Column("id", Id, primary_key=True),
+    Column("job_id", Id, ForeignKey("jobs.id"), nullable=True),
     Column("at", Double, nullable=False),
     Column("kind", String(24), nullable=False),
     Column("data", Text, nullable=False, server_default="{}"),  # JSON object
+    Index("ix_events_job_id_id", "job_id", "id"),
+    sqlite_autoincrement=True,  # the id of a removed event is never given again: readers go on after an id
 )

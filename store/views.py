@@ -61,7 +61,7 @@ def _of_jobs(d: Dialect) -> dict[str, str]:
         "v_failures": f"""SELECT r.job_id, r.idx, {FULL_PATH} AS path, r.error_code, r.error, i.size,
             {d.time.format("r.created_at")} AS created_at
             {CLASSIFIED} WHERE r.status = 'failed'""",
-        "v_job_totals": f"""SELECT j.id AS job_id, j.kind, j.state, j.description, {MODEL} AS model,
+        "v_job_totals": f"""SELECT j.id AS job_id, j.kind, j.state, j.owner, j.description, {MODEL} AS model,
             j.n_items AS found,
             CAST(COALESCE(SUM(s.ok), 0) AS BIGINT) AS classified,
             CAST(COALESCE(SUM(s.failed), 0) AS BIGINT) AS failed,
@@ -71,6 +71,12 @@ def _of_jobs(d: Dialect) -> dict[str, str]:
             {d.time.format("j.finished_at")} AS finished_at, j.finished_at - j.started_at AS seconds
             FROM jobs j LEFT JOIN models m ON m.id = j.model_id LEFT JOIN shards s ON s.job_id = j.id
             GROUP BY j.id, m.id""",
+        "v_corrections": f"""SELECT c.job_id, c.idx, {FULL_PATH} AS path, c.label, r.label AS predicted_label,
+            i.label AS true_label, c.author, {d.time.format("c.created_at")} AS created_at
+            FROM corrections c JOIN items i ON i.job_id = c.job_id AND i.idx = c.idx JOIN jobs j ON j.id = c.job_id
+            LEFT JOIN results r ON r.job_id = c.job_id AND r.idx = c.idx
+            WHERE c.label IS NOT NULL AND c.id = (SELECT MAX(n.id) FROM corrections n
+                WHERE n.job_id = c.job_id AND n.idx = c.idx)""",
     }
 
 
@@ -122,7 +128,7 @@ def _of_evaluations(d: Dialect) -> dict[str, str]:
 
 def _of_runs(d: Dialect) -> dict[str, str]:
     return {
-        "v_runs": f"""SELECT u.id AS run_id, u.name AS run, u.state, u.stage, {MODEL} AS model,
+        "v_runs": f"""SELECT u.id AS run_id, u.name AS run, u.state, u.stage, u.owner, {MODEL} AS model,
             b.name || '@' || b.version AS base, u.monitor, u.best_epoch, u.best_value, e.accuracy, e.top5,
             (SELECT COUNT(*) FROM epochs p WHERE p.run_id = u.id) AS epochs, u.epochs_planned,
             u.images_train, u.images_val, u.images_test, u.seed, u.fingerprint, u.device, u.continued_from,

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from sqlalchemy import update
+from sqlalchemy import select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from store.clock import db_now
@@ -21,6 +21,29 @@ class WorkerReport:
     state: str  # idle, busy, stopped
     model: str | None = None
     images: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerRow:
+    """A worker as it last reported. `started_at` and `seen_at`: seconds since 1970."""
+
+    id: str
+    host: str
+    device: str
+    pid: int
+    state: str
+    model: str | None
+    images: int
+    started_at: float
+    seen_at: float
+
+
+def list_workers(database: Database) -> list[WorkerRow]:
+    """Every worker that is known, those heard of last first."""
+    shown = workers.c[*WorkerRow.__slots__]
+    with database.read() as connection:
+        found = connection.execute(select(*shown).order_by(workers.c.seen_at.desc(), workers.c.id))
+        return [WorkerRow(*row) for row in found]
 
 
 def report(database: Database, worker: WorkerReport) -> None:

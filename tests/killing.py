@@ -25,6 +25,7 @@ def kill_parent(home: Home) -> None:
 
 
 def kill_broker(home: Home) -> None:
-    for process in home.processes():
-        if "valkey" in process.name() or "redis" in process.name():
-            process.kill()
+    brokers = [p for p in home.processes() if "valkey" in p.name() or "redis" in p.name()]
+    assert brokers, "there is no broker to kill"
+    for process in brokers:
+        process.kill()

@@ -79,11 +79,12 @@ class Home:
         return "\n".join(f"{path}:\n{path.read_text()[-3000:]}" for path in sorted(self.path.glob("logs/*.log")))
 
     def processes(self) -> list[psutil.Process]:
-        """Every process that works for this home."""
-        found = []
+        """Every process of this home. The broker writes its title over its environment: its socket tells."""
+        title, found = f"unixsocket:{self.path}/", []
         for process in psutil.process_iter():
             try:
-                if process.environ().get("PIXMILL_HOME") == str(self.path) and process.pid != os.getpid():
+                ours = process.environ().get("PIXMILL_HOME") == str(self.path)
+                if (ours or any(title in word for word in process.cmdline())) and process.pid != os.getpid():
                     found.append(process)
             except (psutil.AccessDenied, psutil.NoSuchProcess, psutil.ZombieProcess):
                 continue

@@ -18,9 +18,7 @@ LOCKS = {  # the lock, then the extras and dependency groups that it was made fr
     "dev": (("cpu",), ("dev",)),
     "gpu": (("gpu",), ()),
 }
-TOO_HEAVY_FOR_THE_API = re.compile(
-    r"keras|tensorflow|openvino|torch|jax|numpy|scipy|scikit|pillow|opencv|simplejpeg|pyarrow|h5py|matplotlib|nvidia"
-)
+TOO_HEAVY_FOR_THE_API = re.compile(r"keras|tensorflow|openvino|torch|jax|scipy|scikit|opencv|h5py|matplotlib|nvidia")
 
 Pins = dict[str, list[Requirement]]  # a package has two pins where markers choose
 

@@ -5,21 +5,20 @@ nothing on disk: hints that die with it are rung again by the sweeper.
 """
 
 import importlib.util
-import logging
 import os
 import shutil
 import socket
-import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+from worker.kept import Kept, Program, drain
 from worker.locks import FileLock
-from worker.processes import start_child, stop_child
 from worker.settings import Settings
 
-log = logging.getLogger(__name__)
-
 START_TIMEOUT_S = 10.0
+STOP_S = 2.0
+BACKOFF_S = (0.0, 0.0, 1.0, 2.0, 5.0, 10.0)  # it starts in milliseconds, and everybody waits for it
 
 
 class BrokerError(Exception):
@@ -45,23 +44,30 @@ def server_binary() -> Path:
 class EmbeddedBroker:
     """One broker per home folder, run by whichever process holds its lock."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, notify: Callable[[str], None] = lambda _: None) -> None:
+        """`notify` hears when the server dies, in words for a person."""
         self._socket = settings.socket
         self._log = settings.log_folder / "broker.log"
         self._lock = FileLock(self._socket.with_suffix(".lock"))
-        self._process: subprocess.Popen[bytes] | None = None
+        self._notify = notify
+        self._kept: Kept | None = None
 
     @property
     def owned(self) -> bool:
         """Whether this process runs the server."""
         return self._lock.held
 
+    @property
+    def kept(self) -> Kept | None:
+        """The server, where it is ours."""
+        return self._kept
+
     def start(self) -> None:
         """Return when a server answers on the socket, ours or another's. Raises BrokerError, OSError."""
         deadline = time.monotonic() + START_TIMEOUT_S
         while True:
             self.keep()
-            if self._answers():
+            if self.answers():
                 return
             if time.monotonic() > deadline:
                 raise BrokerError(
@@ -79,12 +85,20 @@ class EmbeddedBroker:
             )
         if not self._lock.acquire():
             return
-        if self._process is not None and self._process.poll() is None:
-            return
-        if self._process is not None:
-            log.warning("the embedded broker ended with status %s; starting it again", self._process.returncode)
-        self._socket.unlink(missing_ok=True)
-        self._process = start_child(self._arguments(), cwd=folder, log=self._log)
+        if self._kept is None:
+            self._kept = Kept(self._program(folder), self._notify, BACKOFF_S)
+        self._kept.keep()
+
+    def _program(self, folder: Path) -> Program:
+        return Program(
+            kind="broker",
+            title="The broker",
+            command=self._arguments(),
+            log=self._log,
+            folder=folder,
+            hopeless=(),
+            prepare=lambda: self._socket.unlink(missing_ok=True),
+        )
 
     def _arguments(self) -> list[str | Path]:
         options = {
@@ -100,7 +114,8 @@ class EmbeddedBroker:
         }
         return [server_binary(), *(text for name, value in options.items() for text in (f"--{name}", value))]
 
-    def _answers(self) -> bool:
+    def answers(self) -> bool:
+        """Whether a server answers on the socket within a second."""
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(1)
             try:
@@ -112,7 +127,7 @@ class EmbeddedBroker:
 
     def stop(self) -> None:
         """Stop the server if it is ours; others take over."""
-        if self._process is not None:
-            stop_child(self._process, grace_s=2)
-            self._process = None
+        if self._kept is not None:
+            drain([self._kept], STOP_S, lambda: False)
+            self._kept = None
         self._lock.release()

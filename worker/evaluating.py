@@ -1,81 +1,25 @@
-"""Evaluation: a classify job over labelled pictures, and what is concluded from its rows."""
+"""What is concluded from the rows of an evaluation: figures, and a report."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from models.datasets.splits import understand
 from models.errors import ImageError, InvalidRecipe
-from models.manifest import ModelVersion
 from store.database import Database
 from store.evaluation_jobs import item_at
 from store.evaluations import predictions, record_evaluation
 from store.insights import job as read_job
-from store.jobs import accept
-from store.rows import Lease, NewJob
+from store.rows import Lease
 from store.run_rows import EvaluationFacts
-from worker.finetuning import Dataset
 from worker.reading import Location, Reader
 from worker.settings import Settings
-from worker.submission import new_item, register_version
 
 if TYPE_CHECKING:
     from worker.reporting.metrics import Evaluation, Prediction
     from worker.reporting.page import ReportFacts
-
-TOP_K = 5
-NAMES_SHOWN = 5
-
-
-def submit_evaluation(
-    database: Database,
-    dataset: Dataset,
-    version: ModelVersion,
-    *,
-    split: str | None = None,
-    reuse: bool = True,
-    priority: int = 5,
-) -> int:
-    """Accept a classify job over a labelled data set, or one split of it; returns its id.
-
-    Raises InvalidRecipe where the split has no picture, or a label is none of the model's; StoreError.
-    """
-    wanted = understand(split)
-    entries = [entry for entry in dataset.entries if wanted is None or understand(entry.split) == wanted]
-    if not entries:
-        found = sorted({understand(entry.split) or "" for entry in dataset.entries} - {""})
-        has = f"it has {', '.join(found)}" if found else "it has no splits: leave --split away"
-        raise InvalidRecipe(f"No picture of the data set is in the split {split!r}; {has}.")
-    _check_labels({entry.label or "" for entry in entries}, version)
-    job = NewJob(
-        model_id=register_version(database, version),
-        description=f"evaluation: {dataset.source.description}",
-        root=os.fsencode(dataset.source.root),
-        confined=dataset.source.confined,
-        top_k=min(TOP_K, len(version.labels)),
-        reuse=reuse,
-        priority=priority,
-    )
-    return accept(database, job, (new_item(entry) for entry in entries), dataset.source.ignored)
-
-
-def _check_labels(labels: set[str], version: ModelVersion) -> None:
-    strange = sorted(labels - set(version.labels))
-    if not strange:
-        return
-    shown = ", ".join(strange[:NAMES_SHOWN]) + (
-        f" and {len(strange) - NAMES_SHOWN} more" if strange[NAMES_SHOWN:] else ""
-    )
-    known = ", ".join(version.labels[:NAMES_SHOWN]) + (", …" if version.labels[NAMES_SHOWN:] else "")
-    raise InvalidRecipe(
-        f"{version.reference} does not know {'these classes' if len(strange) > 1 else 'this class'} of the data set: "
-        f"{shown}. It knows {known}. Rename the folders, leave the pictures out (--exclude 'FOLDER/*'), "
-        "or choose another model."
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +44,7 @@ def conclude(
 
     Raises InvalidRecipe where no labelled picture was classified, StoreError.
     """
-    from worker.reporting.metrics import evaluate  # scikit-learn
+    from worker.reporting.metrics import evaluate  # numpy
 
     rows = list(_predictions(database, job_id))
     if not rows:

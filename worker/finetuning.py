@@ -6,16 +6,15 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from models.datasets.census import count, problems
+from models.datasets.counting import count, problems
 from models.datasets.splits import understand
-from models.errors import InvalidRecipe
+from models.errors import InvalidRecipe, UnknownModel
 from models.labels import check_labels
 from models.manifest import ModelVersion
 from models.recipes import Recipe
 from models.references import check_name
 from models.registry import Registry
-from models.training.backbones import BACKBONES
-from models.training.networks import NETWORKS
+from models.training.catalogue import BACKBONES, NETWORKS, find_backbone
 from store.database import Database
 from store.jobs import accept
 from store.rows import NewItem, NewJob, NewRun
@@ -76,7 +75,13 @@ def check_dataset(source: Source, each: Each | None = None) -> Dataset:
 def submit_finetune(
     database: Database, dataset: Dataset, training: Training, registry: Registry, each: Each | None = None
 ) -> int:
-    """Accept a finetune job with its run, and return the job's id.
+    """Accept a finetune job with its run, and return the job's id. Raises what `finetune_job` raises."""
+    job = finetune_job(database, dataset, training, registry)
+    return accept(database, job, dataset_items(dataset, each), dataset.source.ignored)
+
+
+def finetune_job(database: Database, dataset: Dataset, training: Training, registry: Registry) -> NewJob:
+    """The job of a training with its run, to be accepted with the data set's items.
 
     Raises InvalidRecipe where recipe, data and base do not fit, UnknownModel, InvalidModel for a name, StoreError.
     """
@@ -89,7 +94,7 @@ def submit_finetune(
     problems(dataset.counts, recipe, kept)
     if base is not None:
         recipe = recipe.model_copy(update={"base": base.reference})  # what was meant today, also tomorrow
-    job = NewJob(
+    return NewJob(
         model_id=None,
         description=f"{training.name}: {dataset.source.description}",
         root=os.fsencode(dataset.source.root),
@@ -100,7 +105,28 @@ def submit_finetune(
         kind="finetune",
         run=_new_run(database, dataset, replace(training, recipe=recipe), base),
     )
-    return accept(database, job, _items(dataset, each), dataset.source.ignored)
+
+
+def settled(training: Training, find: Callable[[str], ModelVersion]) -> Training:
+    """The same, its base named with its version, its architecture by its own name; `find` gives a model by reference.
+
+    Raises InvalidRecipe where a mode has nothing to begin with, and what `find` raises.
+    """
+    recipe = training.recipe
+    if recipe.base is not None:
+        recipe = recipe.model_copy(update={"base": find(recipe.base).reference})
+    if recipe.preset is not None:
+        recipe = recipe.model_copy(update={"preset": _own_name(recipe.preset)})
+    check_start(recipe)
+    return replace(training, recipe=recipe)
+
+
+def _own_name(preset: str) -> str:
+    """An architecture's name as the catalogue has it, `efficientnetv2_b0` for `EfficientNetV2B0`."""
+    try:
+        return preset if preset in NETWORKS else find_backbone(preset).name
+    except UnknownModel:
+        return preset  # and is refused with the nearest of all names
 
 
 def check_start(recipe: Recipe) -> None:
@@ -172,7 +198,8 @@ def _new_run(database: Database, dataset: Dataset, training: Training, base: Mod
     )
 
 
-def _items(dataset: Dataset, each: Each | None) -> Iterator[NewItem]:
+def dataset_items(dataset: Dataset, each: Each | None = None) -> Iterator[NewItem]:
+    """Every picture as a new item; `each` is told the count now and then."""
     for n, entry in enumerate(dataset.entries, 1):
         if each is not None and n % 1000 == 0:
             each(n)

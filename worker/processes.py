@@ -34,17 +34,6 @@ def start_child(
         )
 
 
-def stop_child(process: subprocess.Popen[bytes], grace_s: float) -> int:
-    """End a child: SIGTERM, after `grace_s` seconds SIGKILL to its whole group. Returns its exit status."""
-    if process.poll() is None:
-        process.terminate()
-        try:
-            process.wait(grace_s)
-        except subprocess.TimeoutExpired:
-            kill_group(process)
-    return process.wait()
-
-
 def kill_group(process: subprocess.Popen[Any]) -> None:
     """SIGKILL to a child and all its descendants."""
     try:

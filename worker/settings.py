@@ -6,11 +6,17 @@ import os
 import re
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 import platformdirs
 from pydantic import Field, field_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
 
 SOCKET_PATH_LIMIT = 100  # a unix socket's path must fit 108 bytes on Linux and 104 on macOS
 
@@ -54,13 +60,58 @@ class Settings(BaseSettings):
         30.0, gt=0, description="How much of a training a kill may cost at the most, in seconds."
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
-        "INFO", description="What the worker's log file records."
+        "INFO", description="What the worker's log file, and the API's log, record."
+    )
+    server: str | None = Field(
+        None, max_length=2048, description="Address of a Pixmill server that the command line and the client talk to."
+    )
+    token: str | None = Field(
+        None,
+        max_length=256,
+        repr=False,
+        description="The token for that server; by default the home's own, on loopback.",
+    )
+    roots: Annotated[tuple[Path, ...], NoDecode] = Field(
+        (), description="Folders whose files the API may read for its callers, separated by `:` in the environment."
+    )
+    api_host: str = Field("127.0.0.1", min_length=1, max_length=253, description="Where the API listens.")
+    api_port: int = Field(8420, ge=0, le=65535, description="The API's port; 0 for any free one.")
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Host names, beside this machine's own, that the API answers to, separated by commas; "
+        "`*.example.org` for all below, `*` for any.",
+    )
+    max_body_mb: int = Field(16, ge=1, le=1024, description="The API refuses larger JSON bodies, in MiB.")
+    max_upload_mb: int = Field(4096, ge=1, description="The API refuses larger uploads, in MiB.")
+    upload_keep_h: float = Field(24.0, gt=0, description="Uploads that no job uses are removed after so many hours.")
+    allow_private_webhooks: bool = Field(
+        False, description="Whether webhooks may go to private addresses and over plain http."
+    )
+    limit_requests_per_minute: int = Field(6000, ge=0, description="Requests per minute and token; 0 for no limit.")
+    limit_queued_items: int = Field(10_000_000, ge=0, description="Images that may wait per token; 0 for no limit.")
+    limit_upload_mb: int = Field(
+        102_400, ge=0, description="Bytes of uploads that may lie on the server per token, in MiB; 0 for no limit."
     )
 
     @field_validator("home")
     @classmethod
     def _absolute(cls, home: Path) -> Path:
         return Path(os.path.abspath(home.expanduser()))  # noqa: PTH100  resolve() would follow links the user chose
+
+    @field_validator("roots", mode="before")
+    @classmethod
+    def _split_roots(cls, value: Any) -> Any:
+        return [part for part in value.split(os.pathsep) if part] if isinstance(value, str) else value
+
+    @field_validator("roots")
+    @classmethod
+    def _absolute_roots(cls, roots: tuple[Path, ...]) -> tuple[Path, ...]:
+        return tuple(Path(os.path.abspath(root.expanduser())) for root in roots)  # noqa: PTH100  as for the home
+
+    @field_validator("allowed_hosts", mode="before")
+    @classmethod
+    def _split_hosts(cls, value: Any) -> Any:
+        return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
     @field_validator("database_url")
     @classmethod
@@ -140,8 +191,30 @@ class Settings(BaseSettings):
         """Log files of workers and of the embedded broker."""
         return self.home / "logs"
 
+    @property
+    def uploads_folder(self) -> Path:
+        """What callers of the API sent, a folder for each upload."""
+        return self.home / "uploads"
+
+    @property
+    def thumbnails_folder(self) -> Path:
+        """Small pictures for pages, which can be made again."""
+        return self.cache_folder / "thumbnails"
+
+    @property
+    def token_file(self) -> Path:
+        """The token made at the API's first start, for this machine's own programs; only the owner may read it."""
+        return self.home / "token"
+
     def environment(self) -> dict[str, str]:
         """These settings as environment variables, for a child process."""
-        return {
-            f"PIXMILL_{name.upper()}": str(value) for name, value in self.model_dump().items() if value is not None
-        } | {"PIXMILL_DATABASE_URL": self.database, "PIXMILL_BROKER_URL": self.broker}
+        separators = {"roots": os.pathsep, "allowed_hosts": ","}
+        values = {
+            name: separators[name].join(map(str, value)) if name in separators else str(value)
+            for name, value in self.model_dump().items()
+            if value is not None
+        }
+        return {f"PIXMILL_{name.upper()}": value for name, value in values.items()} | {
+            "PIXMILL_DATABASE_URL": self.database,
+            "PIXMILL_BROKER_URL": self.broker,
+        }

@@ -78,10 +78,14 @@ def submit_classify(
 
     Raises SourceError for what is wrong with the source (nothing of the job is left then), StoreError for the database.
     """
-    model_id = register_version(database, version)
-    source = scan.source
-    job = NewJob(
-        model_id=model_id,
+    job = classify_job(database, scan.source, version, choices)
+    return accept(database, job, scan.items(each), scan.source.ignored)
+
+
+def classify_job(database: Database, source: Source, version: ModelVersion, choices: Choices) -> NewJob:
+    """The job of a source and a model, to be accepted with the source's items. Raises StoreError."""
+    return NewJob(
+        model_id=register_version(database, version),
         description=source.description,
         root=os.fsencode(source.root),
         confined=source.confined,
@@ -90,4 +94,3 @@ def submit_classify(
         priority=choices.priority,
         owner=choices.owner,
     )
-    return accept(database, job, scan.items(each), source.ignored)

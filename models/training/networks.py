@@ -1,31 +1,13 @@
-"""The small networks that are trained from nothing: a catalogue that is data, and how each is built with Keras."""
+"""The small networks that are trained from nothing: how each of the catalogue is built with Keras."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from models.errors import InvalidRecipe, UnknownModel
 from models.recipes import RegularizationChoice
-
-
-@dataclass(frozen=True, slots=True)
-class Network:
-    """One small network. Width, height and channels are taken where the data has no small size of its own.
-
-    `smallest` is the least side, in pixels, that its convolutions leave something of. `build` gets the layers to build
-    with and the pixels 0–1, and answers what the last layer takes.
-    """
-
-    name: str
-    description: str
-    width: int
-    height: int
-    channels: int
-    smallest: int
-    dropout: float
-    build: Callable[[Layers, Any], Any]
+from models.training.catalogue import NETWORKS
 
 
 def build_network(name: str, shape: tuple[int, int, int], classes: int, regularization: RegularizationChoice) -> Any:
@@ -46,7 +28,7 @@ def build_network(name: str, shape: tuple[int, int, int], classes: int, regulari
 
     layers = Layers(keras, regularization)
     picture = keras.Input(shape, name="picture")
-    x = network.build(layers, keras.layers.Rescaling(1 / 255, name="rescaling")(picture))
+    x = _BUILDERS[name](layers, keras.layers.Rescaling(1 / 255, name="rescaling")(picture))
     dropout = network.dropout if regularization.dropout is None else regularization.dropout
     if dropout:
         x = keras.layers.Dropout(dropout, name="dropout")(x)
@@ -122,27 +104,11 @@ def _cnn_l2(layers: Layers, x: Any) -> Any:
     return layers.dense(128, "relu")(layers.all.Flatten()(x))
 
 
-_ALL = (
-    Network(
-        "fashion_cnn", "Three strided convolutions and a dense layer of 512: small grey pictures, seconds per epoch",
-        28, 28, 1, smallest=15, dropout=0.0, build=_fashion_cnn,
-    ),
-    Network(
-        "cifar_cnn", "Three strided convolutions, dropout and a dense layer of 1024: small colour pictures",
-        32, 32, 3, smallest=15, dropout=0.2, build=_cifar_cnn,
-    ),
-    Network(
-        "cifar_vgg", "Three blocks of two convolutions and a pooling, dropout and a dense layer of 1024",
-        32, 32, 3, smallest=8, dropout=0.2, build=_cifar_vgg,
-    ),
-    Network(
-        "cifar_vgg_bn", "As cifar_vgg, with batch normalisation after each convolution",
-        32, 32, 3, smallest=8, dropout=0.2, build=_cifar_vgg_bn,
-    ),
-    Network(
-        "cnn_l2", "Two convolutions with batch normalisation and a dense layer of 128, for L1 and L2 penalties",
-        28, 28, 1, smallest=8, dropout=0.2, build=_cnn_l2,
-    ),
-)  # fmt: skip
-
-NETWORKS: Mapping[str, Network] = {network.name: network for network in _ALL}
+# Each gets the layers to build with and the pixels 0–1, and answers what the last layer takes.
+_BUILDERS: Mapping[str, Callable[[Layers, Any], Any]] = {
+    "fashion_cnn": _fashion_cnn,
+    "cifar_cnn": _cifar_cnn,
+    "cifar_vgg": _cifar_vgg,
+    "cifar_vgg_bn": _cifar_vgg_bn,
+    "cnn_l2": _cnn_l2,
+}

@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 
+from cli.desk_local import LocalDesk
 from store import schema
 from store.database import Database
+from worker.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,7 @@ def pixmill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     """Run a command in this process, with an empty home in `tmp_path`."""
     from cli.__main__ import run
 
-    for name in ("PIXMILL_DATABASE_URL", "PIXMILL_BROKER_URL", "PIXMILL_COMMAND"):
+    for name in ("PIXMILL_DATABASE_URL", "PIXMILL_BROKER_URL", "PIXMILL_COMMAND", "PIXMILL_SERVER", "PIXMILL_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PIXMILL_HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
@@ -70,3 +72,10 @@ def home_database(tmp_path: Path, empty_database: Path) -> Iterator[Database]:
     database = Database(f"sqlite:///{tmp_path}/home/pixmill.db")
     yield database
     database.close()
+
+
+@pytest.fixture
+def desk(home_database: Database, tmp_path: Path) -> Iterator[LocalDesk]:
+    """The desk of that home."""
+    with LocalDesk(Settings(home=tmp_path / "home", database_url=None)) as desk:
+        yield desk

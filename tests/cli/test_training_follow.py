@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from cli.desk_local import LocalDesk
 from cli.training_follow import PLAIN_S, Lines, Look, follow_training
 from cli.training_summary import headline
 from cli.training_text import best_so_far, epoch_line, how_far
@@ -113,7 +114,7 @@ def test_a_long_stage_goes_on_saying_how_fast_and_how_long(run: RunRow) -> None:
 
 
 def test_following_ends_with_the_job_and_calls_the_check(
-    home_database: Database, capsys: pytest.CaptureFixture[str]
+    home_database: Database, desk: LocalDesk, capsys: pytest.CaptureFixture[str]
 ) -> None:
     job_id = accept_run(home_database, History())
     lease = claim_run(home_database)
@@ -126,19 +127,19 @@ def test_following_ends_with_the_job_and_calls_the_check(
         else:
             runs.add_epoch(home_database, lease, epoch(number, 1 / number, best=True))
 
-    assert follow_training(home_database, job_id, check).state == "paused"
+    assert follow_training(desk, job_id, check).state == "paused"
     told = [line for line in capsys.readouterr().err.splitlines() if "epoch " in line]
     assert [line.split(" · ")[1] for line in told] == ["epoch 2/4", "epoch 3/4"]
 
 
-def test_what_the_check_raises_ends_the_wait(home_database: Database) -> None:
+def test_what_the_check_raises_ends_the_wait(home_database: Database, desk: LocalDesk) -> None:
     job_id = accept_run(home_database, History())
 
     def check() -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        follow_training(home_database, job_id, check)
+        follow_training(desk, job_id, check)
 
 
 def test_the_headline_tells_each_end(home_database: Database, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from jsonschema import Draft202012Validator
 
 ROOT = Path(__file__).parents[2]
 PROFILES: dict[str, set[str]] = {  # what starts with no profile and what each profile adds
-    "": {"redis", "postgres", "migrate"},
+    "": {"redis", "postgres", "migrate", "api"},
     "cpu": {"worker-cpu"},
     "gpu": {"worker-gpu-0", "worker-gpu-1"},
     "tools": {"pixmill"},
@@ -101,9 +101,9 @@ def dependencies_start_too(compose: Compose) -> Iterator[str]:
 
 
 def waits_for_readiness(compose: Compose) -> Iterator[str]:
-    """Workers wait for both servers' health and for the schema; the schema waits for the database."""
+    """Workers and API wait for both servers' health and for the schema; the schema waits for the database."""
     healthy, done = "service_healthy", "service_completed_successfully"
-    wanted = {name: {"redis": healthy, "postgres": healthy, "migrate": done} for name in workers(compose)}
+    wanted = {name: {"redis": healthy, "postgres": healthy, "migrate": done} for name in (*workers(compose), "api")}
     wanted["migrate"] = {"postgres": healthy}
     for name, conditions in wanted.items():
         waits = compose["services"].get(name, {}).get("depends_on", {})
@@ -123,13 +123,30 @@ def one_gpu_per_gpu_worker(compose: Compose) -> Iterator[str]:
             yield f"{name} has GPUs {devices(service)}, expected {expected}"
 
 
-def nothing_published(compose: Compose) -> Iterator[str]:
+def only_the_api_published(compose: Compose) -> Iterator[str]:
+    """One port, on the host's loopback; beside the API only the tools can reach outside, and nobody shares its way."""
     for name, service in compose["services"].items():
-        if "ports" in service or service.get("network_mode"):
-            yield f"{name} is reachable from outside"
-        networks = [compose["networks"].get(network, {}) for network in service.get("networks", ["default"])]
-        if not all(network.get("internal") for network in networks) and service.get("profiles") != ["tools"]:
-            yield f"{name} can reach outside"
+        published = service.get("ports", [])
+        if service.get("network_mode") or published != (["127.0.0.1:8420:8420"] if name == "api" else []):
+            yield f"{name} is reachable from outside: {published}"
+        networks = service.get("networks", ["default"])
+        ways_out = {network for network in networks if not compose["networks"].get(network, {}).get("internal")}
+        if ways_out != {"api": {"front"}, "pixmill": {"outside"}}.get(name, set()):
+            yield f"{name} can reach outside by {sorted(ways_out)}"
+
+
+def the_api_serves_what_it_should(compose: Compose) -> Iterator[str]:
+    """An image without machine learning, the pictures as its only root, and a home that outlives it."""
+    service = compose["services"].get("api", {})
+    if service.get("image") != "pixmill-api":
+        yield f"image {service.get('image')}"
+    words = service.get("command", [])
+    if [words[n + 1] for n, word in enumerate(words) if word == "--root"] != ["/photos"]:
+        yield f"roots: {words}"
+    if not any(volume.startswith("home:/var/lib/pixmill") for volume in service.get("volumes", [])):
+        yield "tokens and uploads do not outlive the container"
+    if "8420/livez" not in " ".join(service.get("healthcheck", {}).get("test", [])):
+        yield "its health check asks something else"
 
 
 def least_privilege(compose: Compose) -> Iterator[str]:
@@ -201,7 +218,8 @@ RULES: tuple[Rule, ...] = (
     dependencies_start_too,
     waits_for_readiness,
     one_gpu_per_gpu_worker,
-    nothing_published,
+    only_the_api_published,
+    the_api_serves_what_it_should,
     least_privilege,
     long_runners_are_kept_well,
     variables_are_documented,

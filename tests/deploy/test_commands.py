@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+import httpx2
 import pytest
 import redis
 from redis.backoff import ConstantBackoff
@@ -18,6 +19,8 @@ from redis.retry import Retry
 from sqlalchemy import create_engine, inspect, make_url
 
 from tests.deploy.compose import Compose, interpolate, read_compose
+from tests.running import eventually
+from tests.serving import free_port
 from worker.broker import server_binary
 
 PIXMILL = str(Path(sys.executable).with_name("pixmill"))
@@ -164,6 +167,36 @@ def test_a_cpu_worker_gets_ready_is_healthy_and_drains_when_told(
 
 def test_a_worker_is_unhealthy_without_its_broker(programs: Path) -> None:
     assert health_of("worker-cpu", worker_environment(programs, port=1)) != 0
+
+
+def test_the_api_is_healthy_wants_a_token_and_ends_when_told(
+    broker: tuple[int, dict[str, str]], programs: Path, tmp_path: Path
+) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    port = free_port()
+    environment = {**worker_environment(programs, broker[0]), "PIXMILL_ENGINE": "fake"}
+    subprocess.run([PIXMILL, *SERVICES["migrate"]["command"]], env=environment, check=True, capture_output=True)
+    put_program(programs, "python", sys.executable)
+    here = {"8420": str(port), "/photos": str(photos)}
+    words = [here.get(word, word) for word in SERVICES["api"]["command"]]
+    check = [word.replace("8420", str(port)) for word in SERVICES["api"]["healthcheck"]["test"][1:]]
+
+    def is_healthy() -> bool:
+        return subprocess.run(check, env=environment, capture_output=True, check=False, timeout=60).returncode == 0
+
+    assert not is_healthy()
+    with running([PIXMILL, *words], environment) as api:
+        eventually(is_healthy, 60, "a healthy API")
+        address = f"http://127.0.0.1:{port}/api/v1/whoami"
+        assert httpx2.get(address).status_code == 401
+        secret = (programs / "home" / "token").read_text().strip()
+        assert httpx2.get(address, headers={"Authorization": f"Bearer {secret}"}).status_code == 200
+        api.send_signal(signal.SIGTERM)
+        assert api.stderr is not None
+        rest = api.stderr.read()
+        assert api.wait() == 0, rest
+        assert "Traceback" not in rest
 
 
 @pytest.mark.skipif(Path("/dev/nvidiactl").exists(), reason="this machine has a GPU: the worker would start")

@@ -42,4 +42,14 @@ def test_the_units_settings_are_those_of_compose() -> None:
     text = (ROOT / "deploy" / "systemd" / "environment.example").read_text(encoding="utf-8")
     names = set(re.findall(r"^(\w+)=", text, flags=re.MULTILINE))
     for service in workers(read_compose()).values():
-        assert names == set(service["environment"])
+        assert names == {*service["environment"], "PIXMILL_ROOTS"}
+
+
+def test_the_api_unit_runs_what_compose_runs_on_loopback_only() -> None:
+    said = settings(ROOT / "deploy" / "systemd" / "pixmill-api.service")
+    service = read_compose()["services"]["api"]
+    program, *words = said["ExecStart"].split()
+    assert program.endswith("/bin/pixmill")
+    assert words == service["command"][:1] == ["api"]  # no --host: on loopback, which is what Compose publishes on
+    assert said["TimeoutStopSec"] == service["stop_grace_period"].removesuffix("s")
+    assert said["WorkingDirectory"] == "/var/lib/pixmill"

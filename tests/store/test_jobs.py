@@ -4,17 +4,18 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Unpack
 
 import pytest
 from sqlalchemy import Connection, event, func, select
 
 from store import jobs as write
-from store import schema
+from store import removal, scanning, schema
 from store.claims import Claimer, claim, release
 from store.commits import commit_slice
 from store.database import Database
-from store.errors import DatabaseFull, IllegalMove, LeaseLost, UnknownJob
-from store.insights import failures, job, list_jobs
+from store.errors import DatabaseFull, IllegalMove, LeaseLost, StoreError, UnknownJob
+from store.insights import JobFilter, failures, job, list_jobs
 from store.removal import remove
 from store.results import Filter, stream
 from store.rows import NewItem, NewJob, NewResult
@@ -42,7 +43,7 @@ def test_a_job_is_accepted_with_its_items_and_shards(database: Database, accept_
 def test_a_scan_that_fails_leaves_nothing_behind(
     database: Database, model_id: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(write, "CHUNK", 10)
+    monkeypatch.setattr(scanning, "CHUNK", 10)
 
     def broken() -> Iterator[NewItem]:
         for n in range(25):
@@ -57,7 +58,7 @@ def test_a_scan_that_fails_leaves_nothing_behind(
 def test_a_job_is_invisible_to_workers_while_it_is_scanned(
     database: Database, model_id: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(write, "CHUNK", 10)
+    monkeypatch.setattr(scanning, "CHUNK", 10)
     seen = []
 
     def watched() -> Iterator[NewItem]:
@@ -229,7 +230,7 @@ def test_cancels_racing_with_claims_and_releases_leave_no_job_behind(database: D
 
 
 def test_a_slow_source_gives_signs_of_life(database: Database, model_id: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(write, "CHUNK_S", 0.0)
+    monkeypatch.setattr(scanning, "CHUNK_S", 0.0)
     seen = []
 
     def slow() -> Iterator[NewItem]:
@@ -239,3 +240,60 @@ def test_a_slow_source_gives_signs_of_life(database: Database, model_id: int, mo
 
     write.accept(database, NewJob(model_id), slow())
     assert seen == [0, 1, 2, 3]
+
+
+def test_a_job_is_given_another_priority_until_it_has_ended(database: Database, accept_job: AcceptJob) -> None:
+    first, second = accept_job(3), accept_job(3)
+    write.set_priority(database, second, 0)
+    lease = claim(database, Claimer("w"))
+    assert lease
+    assert lease.job_id == second
+    assert job(database, second).priority == 0
+    write.cancel(database, first)
+    with pytest.raises(IllegalMove, match="another priority"):
+        write.set_priority(database, first, 1)
+    with pytest.raises(UnknownJob):
+        write.set_priority(database, 99, 1)
+    with pytest.raises(ValueError, match="from 0"):
+        write.set_priority(database, second, 10)
+
+
+def test_jobs_are_listed_by_what_they_are(
+    database: Database, accept_job: AcceptJob, accept_training: AcceptJob
+) -> None:
+    first, second, third = accept_job(3, owner="ann"), accept_job(3, owner="bob"), accept_training()
+    write.cancel(database, first)
+
+    def listed(**chosen: Unpack[JobFilter]) -> list[int]:
+        return [row.id for row in list_jobs(database, **chosen)]
+
+    assert listed() == [third, second, first]
+    assert listed(owner="ann") == [first]
+    assert listed(kind="finetune", owner=None) == [third]
+    assert listed(model="birds") == listed(model="birds@1") == [second, first]
+    assert listed(model="birds@2") == listed(model="bird") == listed(model=f"birds@{2**70}") == []
+    assert listed(states=(JobState.CANCELLED,)) == [first]
+    moment = job(database, second).created_at
+    assert listed(before=third, since=moment) == [second]
+    assert first in listed(until=moment + 1)
+    assert listed(until=moment - 60) == []
+
+
+def test_a_worker_that_held_a_shard_of_a_failed_job_writes_nothing_while_it_is_removed(
+    database: Database, accept_job: AcceptJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = accept_job(3)
+    lease = claim(database, Claimer("w"))
+    assert lease
+    write.fail(database, job_id, "the model is gone")
+
+    def late(_database: Database, _job_id: int) -> None:
+        with pytest.raises(LeaseLost):
+            commit_slice(database, lease, ok_results(lease), last=True)
+
+    monkeypatch.setattr(removal, "clear_items", late)
+    with pytest.raises(StoreError):
+        remove(database, job_id)  # the items are there still, since this test took their removal's place
+    monkeypatch.undo()
+    remove(database, job_id)
+    assert counts(database) == (0, 0, 0)

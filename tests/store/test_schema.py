@@ -9,11 +9,13 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import text
 
-from store import insights, runs, schema
+from store import insights, jobs, runs, schema
 from store.claims import Claimer, claim, release
 from store.commits import commit_slice
+from store.corrections import correct, withdraw
 from store.database import Database
 from store.errors import DatabaseUnavailable, SchemaMismatch
+from store.rows import NewItem, NewJob, NewResult
 from store.run_data import write_survey
 from store.tables import metadata
 from store.views import definitions
@@ -75,6 +77,67 @@ def test_trainings_go_down_one_version_and_up_again_with_what_both_can_hold(
     with database.read() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": False})
         assert compare_metadata(context, metadata) == []
+
+
+def tables_of_0003(database: Database) -> list[list[tuple[object, ...]]]:
+    """What 0003 counts anew from older data, and the small tables that it makes anew."""
+    queries = (
+        "SELECT job_id, idx, agrees FROM results ORDER BY job_id, idx",
+        "SELECT job_id, kind, value, n FROM tallies WHERE n > 0 ORDER BY job_id, kind, value",
+        "SELECT id, owner FROM runs ORDER BY id",
+        "SELECT id, job_id, at, kind, data FROM events ORDER BY id",
+        "SELECT id, job_id, idx, label, author, created_at FROM corrections ORDER BY id",
+    )
+    with database.read() as connection:
+        return [[tuple(row) for row in connection.execute(text(query))] for query in queries]
+
+
+def test_results_of_an_older_version_are_counted_and_compared_when_it_is_upgraded(
+    database: Database, model_id: int, accept_training: AcceptJob
+) -> None:
+    labels = ("robin", "wren", None)
+    found = (NewItem(b"%d.jpg" % n, label=labels[n % 3]) for n in range(20))
+    job_id = jobs.accept(database, NewJob(model_id, owner="ann"), found)
+    lease = claim(database, Claimer("w"))
+    assert lease
+    rows = [
+        NewResult(n, "failed", error_code="empty", error="")
+        if n % 5 == 4
+        else NewResult(n, "ok", label="robin", score=n / 19, topk="[]")
+        for n in range(20)
+    ]
+    commit_slice(database, lease, rows, last=True)
+    accept_training()
+    with database.write() as connection:
+        connection.execute(text("UPDATE jobs SET owner = 'bob' WHERE kind = 'finetune'"))
+        connection.execute(text("UPDATE runs SET owner = 'bob'"))
+    correct(database, job_id, 1, "wren", "ann")
+    before = tables_of_0003(database)
+    assert all(before)
+    schema.downgrade(database, "0002")
+    schema.upgrade(database)
+    schema.check(database)
+    assert tables_of_0003(database) == before
+    with database.read() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": False})
+        assert compare_metadata(context, metadata) == []
+
+
+def test_what_an_older_version_cannot_hold_of_corrections_goes(database: Database, accept_job: AcceptJob) -> None:
+    job_id = accept_job(3)
+    for idx in (0, 1):
+        correct(database, job_id, idx, "wren", "ann")
+    withdraw(database, job_id, 1, "ann")
+    with database.write() as connection:
+        connection.execute(text("UPDATE corrections SET created_at = 5"))
+    correct(database, job_id, 0, "robin", "ann")
+    with database.write() as connection:
+        connection.execute(text("UPDATE corrections SET created_at = 5"))
+    schema.downgrade(database, "0002")
+    with database.read() as connection:
+        kept = connection.execute(text("SELECT idx, label FROM corrections ORDER BY idx")).all()
+    assert [tuple(row) for row in kept] == [(0, "robin"), (1, "wren")]
+    schema.upgrade(database)
 
 
 def test_the_curve_of_a_run_marks_its_best_epoch_and_its_restarts(

@@ -10,6 +10,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from worker.scores import (
+    Averages,
+    CalibrationBin,
+    ClassMetrics,
+    ConfusedPair,
+    calibration_error,
+    confused_pairs,
+    score_classes,
+)
+
+__all__ = ["BINS", "ClassMetrics", "Evaluation", "Prediction", "evaluate"]
+
 BINS = 10  # of the calibration, equally wide
 _UNSURE = 6  # right answers with the lowest scores that are kept of each class
 _DOUBT = 0.5  # an answer with less of a score is no reason to doubt a label
@@ -30,49 +42,6 @@ class Prediction:
     def right(self) -> bool:
         """Whether the first answer is the true label."""
         return self.predicted == self.true
-
-
-@dataclass(frozen=True, slots=True)
-class ClassMetrics:
-    """How one class went. None: not defined (never predicted; no image of it)."""
-
-    label: str
-    support: int  # images of it
-    predicted: int  # images taken for it
-    correct: int
-    precision: float | None
-    recall: float | None
-    f1: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Averages:
-    """Precision, recall and F1 over classes."""
-
-    precision: float
-    recall: float
-    f1: float
-
-
-@dataclass(frozen=True, slots=True)
-class CalibrationBin:
-    """Images whose score lies in [low, high): were they right as often as the scores say?"""
-
-    low: float
-    high: float
-    images: int
-    mean_score: float | None
-    accuracy: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class ConfusedPair:
-    """Images of `true` taken for `predicted`. `share` is of all images of `true`."""
-
-    true: str
-    predicted: str
-    images: int
-    share: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,11 +81,7 @@ class Evaluation:
 
     def worst_pairs(self, limit: int | None = None) -> list[ConfusedPair]:
         """Pairs of classes by the number of images that were confused, the most first."""
-        ordered = sorted((-images, cell) for cell, images in self.cells.items() if cell[0] != cell[1])
-        return [
-            ConfusedPair(self.labels[true], self.labels[guess], -images, -images / self.classes[true].support)
-            for images, (true, guess) in ordered[:limit]
-        ]
+        return confused_pairs(self.classes, self.cells, limit)
 
 
 def evaluate(predictions: Iterable[Prediction], labels: Sequence[str]) -> Evaluation:
@@ -132,13 +97,12 @@ def evaluate(predictions: Iterable[Prediction], labels: Sequence[str]) -> Evalua
         raise ValueError("Expected at least one labelled image that was classified; there is none to measure.")
     names = _names(rows, labels)
     position = {name: index for index, name in enumerate(names)}
-    true = np.array([position[row.true] for row in rows])
-    predicted = np.array([position[row.predicted] for row in rows])
+    cells = Counter((position[row.true], position[row.predicted]) for row in rows)
     k = min(5, max(1, *(len(row.topk) for row in rows)))
     bins = _calibration(rows)
     mistakes = sorted((row for row in rows if not row.right), key=_by_confidence)
-    classes, macro, weighted = _scores(names, true, predicted)
-    correct = int((true == predicted).sum())
+    scores = score_classes(names, cells)
+    correct = len(rows) - len(mistakes)
     return Evaluation(
         labels=names,
         images=len(rows),
@@ -146,12 +110,12 @@ def evaluate(predictions: Iterable[Prediction], labels: Sequence[str]) -> Evalua
         accuracy=correct / len(rows),
         top5=sum(row.right or row.true in row.topk[:k] for row in rows) / len(rows),
         k=k,
-        macro=macro,
-        weighted=weighted,
-        classes=classes,
-        cells=Counter(zip(true.tolist(), predicted.tolist(), strict=True)),
+        macro=scores.macro,
+        weighted=scores.weighted,
+        classes=scores.classes,
+        cells=cells,
         calibration=bins,
-        ece=sum(one.images * abs((one.accuracy or 0.0) - (one.mean_score or 0.0)) for one in bins) / len(rows),
+        ece=calibration_error(bins),
         mistakes=tuple(mistakes),
         suspects=tuple(_suspects(rows, mistakes)),
         least_sure=tuple(_least_sure(rows)),
@@ -174,34 +138,6 @@ def _names(rows: Sequence[Prediction], labels: Sequence[str]) -> tuple[str, ...]
     known = set(labels)
     unknown = {name for row in rows for name in (row.true, row.predicted)} - known
     return (*labels, *sorted(unknown))
-
-
-def _scores(
-    names: Sequence[str], true: NDArray[np.int64], predicted: NDArray[np.int64]
-) -> tuple[tuple[ClassMetrics, ...], Averages, Averages]:
-    """Per class, macro and weighted."""
-    from sklearn.metrics import precision_recall_fscore_support  # a second to import: only where it is needed
-
-    size = len(names)
-    precision, recall, f1, support = precision_recall_fscore_support(
-        true, predicted, labels=np.arange(size), zero_division=0.0
-    )
-    guesses, hits = np.bincount(predicted, minlength=size), np.bincount(true[true == predicted], minlength=size)
-    classes = tuple(
-        ClassMetrics(
-            label=names[index],
-            support=int(support[index]),
-            predicted=int(guesses[index]),
-            correct=int(hits[index]),
-            precision=float(precision[index]) if guesses[index] else None,
-            recall=float(recall[index]) if support[index] else None,
-            f1=float(f1[index]) if support[index] or guesses[index] else None,
-        )
-        for index in range(size)
-    )
-    occurs = (support > 0) | (guesses > 0)
-    table = np.stack([precision, recall, f1])
-    return classes, Averages(*table[:, occurs].mean(axis=1).tolist()), Averages(*(table @ support / len(true)).tolist())
 
 
 def _calibration(rows: Sequence[Prediction]) -> tuple[CalibrationBin, ...]:

@@ -9,6 +9,7 @@ from worker.reporting.rows import EpochLine, best_epoch, phase_starts, shorten
 from worker.reporting.textplot import Series, plot
 
 if TYPE_CHECKING:  # it needs numpy, which a command line without a worker does not have
+    from worker.measuring import Measured
     from worker.reporting.metrics import ClassMetrics, Evaluation
 
 CLASS_COLUMNS = ("class", "images", "right", "precision", "recall", "F1")
@@ -73,7 +74,7 @@ def _values(best: EpochLine) -> str:
     return f" ({', '.join(parts)})" if parts else ""
 
 
-def worst_pairs(evaluation: Evaluation, limit: int = 10, width: int = 80) -> list[str]:
+def worst_pairs(evaluation: Evaluation | Measured, limit: int = 10, width: int = 80) -> list[str]:
     """The pairs of classes confused the most, one line each: "cat → dog   12 of 300 (4.0 %)"."""
     pairs = evaluation.worst_pairs(limit)
     if not pairs:
@@ -89,7 +90,7 @@ def worst_pairs(evaluation: Evaluation, limit: int = 10, width: int = 80) -> lis
     ]
 
 
-def class_rows(evaluation: Evaluation, limit: int | None = None) -> list[tuple[str, ...]]:
+def class_rows(evaluation: Evaluation | Measured, limit: int | None = None) -> list[tuple[str, ...]]:
     """Rows under CLASS_COLUMNS, the lowest F1 first; classes that do not occur last, "–" where nothing is defined."""
     ordered = sorted(evaluation.classes, key=lambda row: (row.f1 is None, row.f1 or 0.0, row.label))
     return [_class_row(row) for row in ordered[:limit]]
@@ -100,7 +101,7 @@ def _class_row(row: ClassMetrics) -> tuple[str, ...]:
     return shorten(row.label, 60), str(row.support), str(row.correct), *scores
 
 
-def headline(evaluation: Evaluation) -> str:
+def headline(evaluation: Evaluation | Measured) -> str:
     """One line: "accuracy 0.9750 (195 of 200), top-5 0.9990, macro F1 0.9749"."""
     parts = [f"accuracy {evaluation.accuracy:.4f} ({evaluation.correct:,} of {evaluation.images:,})"]
     if 1 < evaluation.k < len(evaluation.labels):

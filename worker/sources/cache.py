@@ -9,6 +9,7 @@ import gzip
 import hashlib
 import lzma
 import os
+import shutil
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -21,7 +22,9 @@ from worker.sources.entry import printable
 from worker.sources.errors import BadArchive, UnreadablePath
 
 MAX_UNPACKED = 256 << 30  # bytes of one archive, and of the whole cache
+LEAST_FREE = 256 << 20  # bytes that unpacking leaves on the disk
 _CHUNK = 1 << 20
+_LOOK_EVERY = 16  # chunks between two looks at the disk
 _MAGICS = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\0": "xz"}
 
 
@@ -29,12 +32,14 @@ class ArchiveCache:
     """A folder of plain TAR files, each unpacked from a compressed one and named after its path, size and time.
 
     Processes may share it: a lock per archive lets one unpack and the others wait; a file appears under its name only
-    when it is whole. The least recently used files go when the folder outgrows `max_bytes`.
+    when it is whole. The least recently used files go when the folder outgrows `max_bytes`; a single one may not have
+    more than `most` either.
     """
 
-    def __init__(self, folder: Path | None = None, max_bytes: int = MAX_UNPACKED) -> None:
+    def __init__(self, folder: Path | None = None, max_bytes: int = MAX_UNPACKED, most: int = MAX_UNPACKED) -> None:
         self.folder = folder or platformdirs.user_cache_path("pixmill") / "archives"
         self.max_bytes = max_bytes
+        self._most = min(most, max_bytes)
         self.ticks = 0  # grows while something is unpacked, which may take minutes: a sign of life
 
     def unpacked(self, path: bytes, facts: os.stat_result) -> Path:
@@ -43,8 +48,7 @@ class ArchiveCache:
         facts: of the compressed file, so that a changed archive is unpacked anew. Raises UnreadablePath, and BadArchive
         where it is damaged, larger than `max_bytes`, or there is no room for it.
         """
-        key = f"{facts.st_size}:{facts.st_mtime_ns}:".encode() + os.path.abspath(path)
-        plain = self.folder / f"{hashlib.blake2b(key, digest_size=16).hexdigest()}.tar"
+        plain = self.place(path, facts)
         if not _touch(plain):
             with self._lock(plain):
                 if not _touch(plain):
@@ -52,17 +56,28 @@ class ArchiveCache:
                     self._trim(keep=plain)
         return plain
 
+    def place(self, path: bytes, facts: os.stat_result) -> Path:
+        """Where the plain form of this archive is, once it is unpacked."""
+        key = f"{facts.st_size}:{facts.st_mtime_ns}:".encode() + os.path.abspath(path)
+        return self.folder / f"{hashlib.blake2b(key, digest_size=16).hexdigest()}.tar"
+
     def _unpack(self, path: bytes, plain: Path) -> None:
         part = plain.with_suffix(".part")  # the lock is ours, so an older one is what a killed process left
         try:
             with open(path, "rb") as packed, part.open("wb") as target:
-                for _ in _decompress(packed, target, path, self.max_bytes):
+                for _ in _decompress(packed, target, path, self._most):
                     self.ticks += 1
+                    self._leave_room(path)
             part.rename(plain)
         except OSError as error:
             raise self._explain(error, path) from error
         finally:
             part.unlink(missing_ok=True)
+
+    def _leave_room(self, path: bytes) -> None:
+        """Raise BadArchive rather than fill the disk that others work on."""
+        if self.ticks % _LOOK_EVERY == 0 and shutil.disk_usage(self.folder).free < LEAST_FREE:
+            raise BadArchive(printable(path), f"no room to unpack it in {self.folder}. Make room there.")
 
     def _explain(self, error: OSError, path: bytes) -> BadArchive | UnreadablePath:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):

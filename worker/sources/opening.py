@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO, TypedDict, Unpack
 
 from worker.sources.archive import ArchiveSource, is_archive, refuse_foreign
-from worker.sources.cache import ArchiveCache
+from worker.sources.cache import MAX_UNPACKED, ArchiveCache
 from worker.sources.entry import Source, printable
 from worker.sources.errors import MixedSource, NoSuchPath
 from worker.sources.files import FilesSource
@@ -31,7 +31,8 @@ class Options(TypedDict, total=False):
 
     include, exclude: globs, see Rules. recursive: subfolders too (default). follow_links: into linked folders.
     labels: "folder" takes labels from folder names. stdin: what '-' reads. base: what relative paths are counted from
-    (default: the working directory). cache_dir: where compressed TAR files are unpacked.
+    (default: the working directory). cache_dir: where compressed TAR files are unpacked. max_unpacked: bytes that each
+    of them may unpack to.
     """
 
     include: Sequence[str]
@@ -42,6 +43,7 @@ class Options(TypedDict, total=False):
     stdin: BinaryIO | None
     base: Path | None
     cache_dir: Path | None
+    max_unpacked: int
 
 
 def open_source(paths: Sequence[str], **options: Unpack[Options]) -> Source:
@@ -63,7 +65,7 @@ def open_source(paths: Sequence[str], **options: Unpack[Options]) -> Source:
     found = [_located(path, base) for path in paths]
     if not found:
         raise NoSuchPath("", _EXPECTED)
-    cache = ArchiveCache(options.get("cache_dir"))
+    cache = ArchiveCache(options.get("cache_dir"), most=options.get("max_unpacked", MAX_UNPACKED))
     return _single(found[0], rules, cache) if len(found) == 1 else _several(found, rules, cache)
 
 

@@ -1,8 +1,13 @@
 """Glob patterns: `*` and `?` stay within one name, `[abc]` is a class, `**` crosses folders."""
 
 import re
+from collections.abc import Iterable, Sequence
 
 _MAGIC = re.compile(r"[*?\[]")
+# What may be of any length: within a name, whole folders, anything at all.
+_STAR, _FOLDERS, _ANY = "[^/]*", "(?:[^/]+/)*", ".*"
+_WILD = (_STAR, _FOLDERS, _ANY)
+_FEW = 3  # wildcards that no order of trying makes slow
 
 
 def is_pattern(text: str) -> bool:
@@ -11,9 +16,13 @@ def is_pattern(text: str) -> bool:
 
 
 def compile_pattern(pattern: str, *, ignore_case: bool = False) -> re.Pattern[str]:
-    """A regular expression for `fullmatch` on a '/'-separated path. An unclosed `[` stands for itself."""
+    """A regular expression for `fullmatch` on a '/'-separated path. An unclosed `[` stands for itself.
+
+    It never tries the ways again in which an earlier wildcard could have matched: a glob with many stars, which may
+    come from a stranger, takes no longer than the length of the path squared.
+    """
     flags = re.DOTALL | (re.IGNORECASE if ignore_case else 0)
-    return re.compile("".join(_pieces(pattern)), flags)
+    return re.compile(_expression(_pieces(pattern)), flags)
 
 
 def split_pattern(pattern: str) -> tuple[str, list[str]]:
@@ -21,6 +30,54 @@ def split_pattern(pattern: str) -> tuple[str, list[str]]:
     names = pattern.split("/")
     first = next((at for at, name in enumerate(names) if is_pattern(name)), len(names))
     return "/".join(names[:first]) or "/", [name for name in names[first:] if name]
+
+
+def _expression(pieces: list[str]) -> str:
+    """The pieces as one expression, each wildcard bound to the nearest place where what follows it matches."""
+    if sum(piece in _WILD for piece in pieces) <= _FEW:
+        return "".join(pieces)
+    return _bound(list(_plain(pieces)), (_ANY, _FOLDERS, _STAR), is_last=True)
+
+
+def _plain(pieces: Iterable[str]) -> Iterable[str]:
+    """The same without wildcards beside each other that say the same, and with `**/` inside a name as `**` and `/`."""
+    before = "/"
+    for piece in pieces:
+        if piece == _FOLDERS and before not in ("/", _FOLDERS):
+            if before != _ANY:
+                yield _ANY
+            yield "/"
+            before = "/"
+        elif piece not in _WILD or piece != before:
+            yield piece
+            before = piece
+
+
+def _bound(pieces: Sequence[str], wildcards: Sequence[str], *, is_last: bool) -> str:
+    """Cut at the first of the wildcards, the parts at the next; only the last part of all may try further places.
+
+    The nearest place is the best: whatever comes after it has the more to match with.
+    """
+    if not wildcards:
+        return "".join(pieces)
+    wild, *narrower = wildcards
+    first, *parts = _cut(pieces, wild)
+    text = _bound(first, narrower, is_last=is_last and not parts)
+    for n, part in enumerate(parts, 1):
+        ends = is_last and n == len(parts)
+        inner = _bound(part, narrower, is_last=ends)
+        text += f"{wild}{inner}" if ends else f"(?>{wild}?{inner})"
+    return text
+
+
+def _cut(pieces: Sequence[str], wild: str) -> list[list[str]]:
+    parts: list[list[str]] = [[]]
+    for piece in pieces:
+        if piece == wild:
+            parts.append([])
+        else:
+            parts[-1].append(piece)
+    return parts
 
 
 def _pieces(pattern: str) -> list[str]:
@@ -34,12 +91,12 @@ def _pieces(pattern: str) -> list[str]:
 def _piece(pattern: str, at: int) -> tuple[str, int]:
     """The expression for what stands at this position, and where to go on."""
     if pattern.startswith("**/", at):
-        return "(?:[^/]+/)*", at + 3
+        return _FOLDERS, at + 3
     if pattern.startswith("**", at):
-        return ".*", at + 2
+        return _ANY, at + 2
     if pattern[at] == "[":
         return _class(pattern, at)
-    simple = {"*": "[^/]*", "?": "[^/]"}
+    simple = {"*": _STAR, "?": "[^/]"}
     return simple.get(pattern[at], re.escape(pattern[at])), at + 1
 
 

@@ -27,7 +27,8 @@ from store.run_rows import RunRow, Split, Wanted
 from store.runs import epochs_of, set_evaluation, set_stage
 from store.states import JobState
 from worker.dispatch import Dispatcher
-from worker.evaluating import TOP_K, Concluded, conclude, record
+from worker.evaluating import Concluded, conclude, record
+from worker.evaluation_jobs import TOP_K
 from worker.settings import Settings
 
 if TYPE_CHECKING:

@@ -18,9 +18,10 @@ from models.recipes import Recipe
 from models.training.augmentation import Augmenter
 from models.training.backbones import build_backbone
 from models.training.batches import Batches
+from models.training.catalogue import NETWORKS
 from models.training.cutting import assemble, build_head, cut, freeze, with_scale
 from models.training.loop import Phase
-from models.training.networks import NETWORKS, build_network
+from models.training.networks import build_network
 from worker.training.crops import CROPS, WithCrops
 from worker.training.pictures import Rows
 from worker.training.preparing import Prepared

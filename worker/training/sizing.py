@@ -14,8 +14,7 @@ from PIL import Image
 from models.errors import ImageError
 from models.manifest import Preprocessing
 from models.recipes import ImageChoice, Recipe
-from models.training.backbones import find_backbone
-from models.training.networks import NETWORKS
+from models.training.catalogue import NETWORKS, find_backbone
 from worker.reading import Reader
 from worker.training.request import Request, TrainingItem
 

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.datasets.census import Census, count, problems, take_census
+from models.datasets.census import Census, take_census
+from models.datasets.counting import count, problems
 from models.datasets.duplicates import SIDE, Pair, find_pairs, thumbnail
 from models.datasets.groups import join
 from models.datasets.leaks import conflicts, leaks

@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 from store.migrations import views_0001
-from store.views import definitions  # whoever writes 0003 freezes them as views_0002 and takes those here
+from store.migrations.views_0002 import definitions
 
 revision = "0002"
 down_revision = "0001"

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from models.datasets.census import Census, Spread, count, problems, take_census
+from models.datasets.census import Census, Spread, take_census
+from models.datasets.counting import count, problems
 from models.datasets.duplicates import Pair
 from models.errors import InvalidRecipe
 from models.recipes import Recipe, SplitChoice

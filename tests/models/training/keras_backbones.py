@@ -20,7 +20,8 @@ from keras_cv.src.utils.preset_utils import save_to_preset
 from models.children import Progress, answer_with
 from models.errors import HubUnreachable, InvalidRecipe
 from models.recipes import RegularizationChoice
-from models.training.backbones import BACKBONES, build_backbone
+from models.training.backbones import build_backbone
+from models.training.catalogue import BACKBONES
 from models.training.cutting import assemble, build_head, cut, freeze
 from tests.models import hub_cache
 from tests.models.training.keras_checks import outcomes

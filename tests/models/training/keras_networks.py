@@ -9,8 +9,9 @@ import numpy as np
 from models.children import Progress, answer_with
 from models.errors import InvalidRecipe
 from models.recipes import RegularizationChoice
+from models.training.catalogue import NETWORKS
 from models.training.cutting import build_head
-from models.training.networks import NETWORKS, build_network
+from models.training.networks import build_network
 from tests.models.training.keras_checks import outcomes
 from tests.models.training.keras_seeing import answers, pixels, refused
 

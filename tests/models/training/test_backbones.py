@@ -7,7 +7,7 @@ import pytest
 from models.children import Child, bare_environment
 from models.errors import UnknownModel
 from models.presets import PRESETS
-from models.training.backbones import BACKBONES, find_backbone
+from models.training.catalogue import BACKBONES, find_backbone
 
 pytestmark = pytest.mark.slow
 

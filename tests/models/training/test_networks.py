@@ -7,7 +7,8 @@ import pytest
 from models.children import Child, bare_environment
 from models.errors import UnknownModel
 from models.recipes import RegularizationChoice
-from models.training.networks import NETWORKS, build_network
+from models.training.catalogue import NETWORKS
+from models.training.networks import build_network
 
 pytestmark = pytest.mark.slow
 

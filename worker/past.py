@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from models.errors import InvalidRecipe
 from store.insights import job as read_job
+from store.run_rows import RunRow
 from store.training_items import training_items
 from worker.sources.entry import Entry
 
@@ -42,3 +44,14 @@ class PastSource:
                 member=row.member,
                 offset=row.offset,
             )
+
+
+def past_job(run: RunRow) -> int:
+    """The job whose pictures a run that is over learned from. Raises InvalidRecipe where it cannot go on."""
+    if run.state in ("queued", "running", "paused"):
+        raise InvalidRecipe(f"Run {run.id} is {run.state}, not finished: resume job {run.job_id} to let it go on.")
+    if run.checkpoint is None:
+        raise InvalidRecipe(f"Run {run.id} has no checkpoint to go on from; start a new one with its recipe.")
+    if run.job_id is None:
+        raise InvalidRecipe(f"The job of run {run.id} was removed, and with it the list of its pictures.")
+    return run.job_id

@@ -1,0 +1,149 @@
+"""Who asks, and what they may: tokens become callers, scopes are route dependencies, others' things are not there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request, Security
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from api.context import Context, Here
+from api.limits import Meter
+from api.problems import Problem
+from api.schemas.tokens import Scope
+from api.touches import Touches
+from store import figures, insights, tokens
+from store.errors import UnknownJob
+from store.rows import JobRow
+from store.tokens import TokenRow
+from worker.settings import Settings
+
+SCOPES: tuple[Scope, ...] = ("read", "submit", "admin")  # each implies those before it
+QUEUE_RETRY_S = 60  # how long to wait when too many images are queued
+
+bearer = HTTPBearer(auto_error=False, scheme_name="token", description="`pixmill token create` makes one.")
+Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one token may use; None where there is no limit."""
+
+    requests_per_minute: int | None = None
+    queued_items: int | None = None
+    upload_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who sent a request, as its token says. `scopes` holds the implied ones too."""
+
+    owner: str
+    scopes: frozenset[str]
+    token_id: str
+    limits: Limits
+
+    @property
+    def is_admin(self) -> bool:
+        """Whether this caller sees and does everything."""
+        return "admin" in self.scopes
+
+    @property
+    def owners(self) -> str | None:
+        """The owner that a listing is limited to; None where all are seen."""
+        return None if self.is_admin else self.owner
+
+    def sees(self, owner: str) -> bool:
+        """Whether things of this owner are there for this caller."""
+        return self.is_admin or owner == self.owner
+
+
+def caller_of(request: Request, here: Here, sent: Credentials) -> Caller:
+    """Whose token came with the request. Raises Problem 401 or 429."""
+    if sent is None:
+        raise Problem("unauthorized", "Expected a token in the header Authorization, as `Bearer …`; got none.")
+    found = tokens.find(here.database, sent.credentials)
+    if found is None:
+        raise Problem("unauthorized", "This token is not known here.")
+    if found.is_revoked:
+        raise Problem("token-revoked", f"The token {found.prefix}… was revoked.")
+    if found.is_expired:
+        raise Problem("token-expired", f"The token {found.prefix}… has expired.")
+    request.state.token_id = found.id
+    here.part(Touches).note(found.id)
+    caller = _caller(found, here.settings)
+    if caller.limits.requests_per_minute is not None:
+        request.state.rate_headers = here.part(Meter).take(found.id, caller.limits.requests_per_minute)
+    return caller
+
+
+def _caller(token: TokenRow, settings: Settings) -> Caller:
+    highest = max((SCOPES.index(scope) for scope in SCOPES if scope in token.scopes), default=-1)
+    limits = Limits(
+        _limit(token.limits.requests_per_minute, settings.limit_requests_per_minute),
+        _limit(token.limits.max_queued_items, settings.limit_queued_items),
+        _limit(token.limits.max_upload_bytes, settings.limit_upload_mb << 20),
+    )
+    return Caller(token.owner, frozenset(SCOPES[: highest + 1]), token.id, limits)
+
+
+def _limit(own: int | None, default: int) -> int | None:
+    """The token's own limit, else the settings'; 0 in either means none."""
+    return (default if own is None else own) or None
+
+
+Anyone = Annotated[Caller, Depends(caller_of)]
+
+
+def may_read(caller: Anyone) -> Caller:
+    """A caller with scope read. Raises Problem 403."""
+    return _with(caller, "read")
+
+
+def may_submit(caller: Anyone) -> Caller:
+    """A caller with scope submit. Raises Problem 403."""
+    return _with(caller, "submit")
+
+
+def may_administer(caller: Anyone) -> Caller:
+    """A caller with scope admin. Raises Problem 403."""
+    return _with(caller, "admin")
+
+
+# The scopes given here are for the description of the API; the functions decide.
+Reader = Annotated[Caller, Security(may_read, scopes=["read"])]
+Submitter = Annotated[Caller, Security(may_submit, scopes=["submit"])]
+Admin = Annotated[Caller, Security(may_administer, scopes=["admin"])]
+# The same for routes whose answer does not depend on who asks: `dependencies=[READS]`.
+READS = Security(may_read, scopes=["read"])
+ADMINISTERS = Security(may_administer, scopes=["admin"])
+
+
+def _with(caller: Caller, scope: Scope) -> Caller:
+    if scope not in caller.scopes:
+        had = SCOPES[len(caller.scopes) - 1] if caller.scopes else "none"
+        raise Problem("forbidden", f"Expected a token with scope {scope}, got one with scope {had}.", scope=scope)
+    return caller
+
+
+def own_job(here: Context, caller: Caller, job_id: int) -> JobRow:
+    """A job that the caller may see. Raises Problem 404, the same for another owner's as for none."""
+    try:
+        found = insights.job(here.database, job_id)
+    except UnknownJob:
+        found = None
+    if found is None or not caller.sees(found.owner):
+        raise Problem("not-found", f"There is no job {job_id}.", job_id=job_id)
+    return found
+
+
+def check_queue(here: Context, caller: Caller, more: int = 0) -> None:
+    """Raise Problem 429 where the images of the caller's owner that wait, with `more`, exceed the limit."""
+    most = caller.limits.queued_items
+    if most is None:
+        return
+    waiting = figures.queued_items(here.database, caller.owner)
+    if waiting + more > most:
+        detail = f"Expected at most {most:,} waiting images, got {waiting:,} that wait and {more:,} more."
+        raise Problem("queue-full", detail, retry_after=QUEUE_RETRY_S, limit=most, waiting=waiting)

@@ -1,0 +1,165 @@
+"""Whole answers as a stream: made as fast as they are taken, ended when nobody takes them, broken when they fail."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
+from dataclasses import asdict
+from typing import IO, Protocol
+
+from anyio import CancelScope, to_thread
+from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from api.context import Context
+from api.problems import Problem
+from store.database import Database
+from store.results import Filter, stream
+from worker.exporting.text import PIECES
+
+MOST = 4  # exports at once in one API process
+CHUNK = 1 << 16  # bytes
+
+
+class ExportBroken(Exception):
+    """An export ended before its end: the connection is broken, so that no reader takes a part for the whole."""
+
+
+class Source(Protocol):
+    """Where an export's bytes come from. `read` gives the next, empty at the end; `end` stops at any time."""
+
+    may_wait: bool  # `read` may wait long; it ends when `end` is called from elsewhere
+
+    def read(self) -> bytes:
+        """The next bytes; none at the end. Raises ExportBroken and what a database raises."""
+        ...
+
+    def end(self) -> None:
+        """Free everything. Safe to call twice."""
+        ...
+
+
+class TextSource:
+    """CSV or JSONL, written here: page by page from the database, no transaction in between."""
+
+    may_wait = False
+
+    def __init__(self, database: Database, job_id: int, chosen: Filter, form: str, top_k: int) -> None:
+        self._rows = stream(database, job_id, chosen)
+        self._pieces: Iterator[str] = PIECES[form](self._rows, top_k)
+
+    def read(self) -> bytes:
+        """The next piece of text."""
+        return next(self._pieces, "").encode("utf-8", "backslashreplace")
+
+    def end(self) -> None:
+        """Stop reading rows."""
+        for part in (self._pieces, self._rows):
+            if close := getattr(part, "close", None):
+                close()
+
+
+class ParquetSource:
+    """Parquet, written by a child process: pyarrow's memory and its start are not ours."""
+
+    may_wait = True
+
+    def __init__(self, database_url: str, job_id: int, chosen: Filter) -> None:
+        # Not tied to this thread by a signal at its death: the thread is the pool's, and may go before the export
+        # ends. A child whose reader is gone ends by itself at its next write.
+        self._child = subprocess.Popen(
+            [sys.executable, "-P", "-m", "worker.exporting"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+        )
+        self._reading = threading.Lock()
+        asked = {"database": database_url, "job": job_id, "filter": asdict(chosen)}
+        with suppress(BrokenPipeError):  # then its exit status says it
+            _pipe(self._child.stdin).write(json.dumps(asked).encode())
+            _pipe(self._child.stdin).close()
+
+    def read(self) -> bytes:
+        """What the child has written. Raises ExportBroken where it failed."""
+        with self._reading:
+            out = _pipe(self._child.stdout)
+            data = b"" if out.closed else os.read(out.fileno(), CHUNK)
+        if not data and (status := self._child.wait()) != 0:
+            raise ExportBroken(f"the child that writes Parquet ended with status {status}")
+        return data
+
+    def end(self) -> None:
+        """Kill the child if it still writes."""
+        self._child.kill()
+        self._child.wait()
+        with self._reading:  # a thread that still reads comes to the end now
+            _pipe(self._child.stdout).close()
+
+
+def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
+    if pipe is None:
+        raise AssertionError("the child was started with pipes")
+    return pipe
+
+
+class Exports:
+    """How many exports run in this process."""
+
+    def __init__(self, context: Context) -> None:
+        """Holds nothing but a count."""
+        self.stopping = context.stopping
+        self._free = threading.BoundedSemaphore(MOST)
+
+    def start(self, make: Callable[[], Source], media_type: str, name: str) -> ExportResponse:
+        """An answer whose first bytes are there already. Raises Problem where too many run; what the source raises."""
+        if not self._free.acquire(blocking=False):
+            raise Problem("too-many-exports", f"{MOST} exports are running, as many as this server writes at once.")
+        source: Source | None = None
+        try:
+            source = make()
+            first = source.read()  # what fails here is still a proper problem
+        except BaseException:
+            self._leave(source)
+            raise
+        headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "private, no-store"}
+        body = self._chunks(source, first)
+        return ExportResponse(body, lambda: self._leave(source), media_type, headers)
+
+    def _leave(self, source: Source | None) -> None:
+        try:
+            if source is not None:
+                source.end()
+        finally:
+            self._free.release()
+
+    async def _chunks(self, source: Source, first: bytes) -> AsyncIterator[bytes]:
+        chunk = first
+        while chunk:
+            yield chunk
+            if self.stopping.is_set():
+                raise ExportBroken("the server is being stopped")
+            chunk = await to_thread.run_sync(source.read, abandon_on_cancel=source.may_wait)
+
+
+class ExportResponse(StreamingResponse):
+    """A stream that is ended in any case: at its end, at an error, and when the client goes away."""
+
+    def __init__(
+        self, body: AsyncIterator[bytes], end: Callable[[], None], media_type: str, headers: dict[str, str]
+    ) -> None:
+        """`end` is called once, in a thread."""
+        super().__init__(body, media_type=media_type, headers=headers)
+        self._end = end
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send everything; what is raised on the way breaks the connection."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            with CancelScope(shield=True):
+                await to_thread.run_sync(self._end)

@@ -1,0 +1,1 @@
+"""Following jobs live: one poller per job, many listeners."""

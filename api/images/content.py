@@ -1,0 +1,177 @@
+"""The bytes of a classified picture: opened again below an allowed root, and compared with what was classified.
+
+What is sent, or made small, is a copy of our own that was hashed while it was made: whatever happens to the file in
+between, nobody gets bytes that were not those of the item.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import BinaryIO, cast
+
+import blake3
+
+from api.context import Context
+from api.problems import Problem
+from models.errors import ImageError
+from models.formats import SUPPORTED, sniff
+from store.pictures import PictureRow, picture
+from store.rows import JobRow
+from worker.reading import DIGEST_BYTES
+from worker.sources.archive import MAGIC_BYTES, archive_kind
+from worker.sources.block import read_block
+from worker.sources.cache import ArchiveCache
+from worker.sources.zip import read_member
+
+IN_MEMORY = 4 << 20  # bytes of a copy; a larger one is a nameless file on the disk
+BLOCK = 1 << 20
+MEDIA_TYPES = {
+    "JPEG": "image/jpeg",
+    "PNG": "image/png",
+    "WEBP": "image/webp",
+    "GIF": "image/gif",
+    "BMP": "image/bmp",
+    "TIFF": "image/tiff",
+}
+ANY_TYPE = "application/octet-stream"
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A checked copy of a picture, at its start. Whoever gets it closes `file`."""
+
+    file: BinaryIO
+    size: int
+    media_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Classified:
+    """An item that was classified, and so has a content."""
+
+    job: JobRow
+    row: PictureRow
+    content_hash: bytes
+
+    @property
+    def tag(self) -> str:
+        """The content's name in hexadecimal digits."""
+        return self.content_hash.hex()
+
+    @property
+    def file_name(self) -> str:
+        """What the picture is called, for people."""
+        name = self.row.member or self.row.path.decode("utf-8", "backslashreplace")
+        return name.rpartition("/")[2] or "picture"
+
+
+def classified(here: Context, job: JobRow, idx: int) -> Classified:
+    """An item of a job that was classified. Raises Problem 404."""
+    row = picture(here.database, job.id, idx)
+    if row is None:
+        raise Problem("not-found", f"Job {job.id} has no item {idx}.")
+    if row.status != "ok" or row.content_hash is None:
+        why = f"failed as {row.error_code}" if row.error_code else "is not classified yet"
+        raise Problem("not-found", f"Item {idx} of job {job.id} {why}: only classified pictures are shown.")
+    return Classified(job, row, row.content_hash)
+
+
+def copy(here: Context, found: Classified) -> Copy:
+    """A copy of what was classified. Raises Problem: root-not-allowed, file-missing, changed, too-large."""
+    descriptor = here.roots.open(found.job.root, found.row.path)
+    try:
+        return _copied(here, found, descriptor)
+    except ImageError as error:
+        raise _problem(error) from error
+    except OSError as error:
+        raise Problem("file-missing", f"Expected to read {found.file_name!r}, got: {error.strerror}.") from error
+    finally:
+        os.close(descriptor)
+
+
+def _copied(here: Context, found: Classified, descriptor: int) -> Copy:
+    most = here.settings.max_file_mb << 20
+    facts = os.fstat(descriptor)
+    if found.row.mtime_ns not in (None, facts.st_mtime_ns):
+        raise ImageError("changed", "The file was written after the job was accepted.")
+    with _source(here, found, descriptor, most) as (source, start, size):
+        if size > most:
+            raise ImageError("too_large", f"The picture has {size:,} bytes; the limit is {most:,}.")
+        target = cast("BinaryIO", tempfile.SpooledTemporaryFile(max_size=IN_MEMORY))  # noqa: SIM115  the caller closes
+        try:
+            return _checked(found, target, size, _blocks(source, start, size))
+        except BaseException:
+            target.close()
+            raise
+
+
+def _checked(found: Classified, target: BinaryIO, size: int, blocks: Iterator[bytes]) -> Copy:
+    hasher = blake3.blake3()
+    head, copied = b"", 0
+    for block in blocks:
+        head = head or block[:64]
+        hasher.update(block)
+        target.write(block)
+        copied += len(block)
+    if copied != size or hasher.digest(length=DIGEST_BYTES) != found.content_hash:
+        raise ImageError("changed", "The picture is not the one that was classified.")
+    target.seek(0)
+    name = sniff(head)
+    return Copy(target, size, MEDIA_TYPES[name] if name in SUPPORTED else ANY_TYPE)
+
+
+@contextmanager
+def _source(here: Context, found: Classified, descriptor: int, most: int) -> Iterator[tuple[int | bytes, int, int]]:
+    """Where the bytes are: an open file or the bytes themselves, their place in it, how many they are."""
+    row = found.row
+    if row.member is None:
+        yield descriptor, 0, os.fstat(descriptor).st_size
+        return
+    if row.offset is None or row.size is None:
+        raise ImageError("changed", "This member of the archive holds no data.")
+    path = os.path.join(found.job.root, row.path)  # noqa: PTH118  a name is bytes
+    kind = archive_kind(os.pread(descriptor, MAGIC_BYTES, 0), path)
+    if kind == "zip":
+        data = read_member(descriptor, row.offset, row.size, most)
+        yield data, 0, len(data)
+    elif kind == "tar":
+        yield descriptor, row.offset, row.size
+    else:
+        with _unpacked(here, path, descriptor) as plain:
+            yield plain, row.offset, row.size
+
+
+@contextmanager
+def _unpacked(here: Context, path: bytes, descriptor: int) -> Iterator[int]:
+    """The plain form of a compressed TAR that a worker has unpacked: this process does not do that for minutes."""
+    cache = ArchiveCache(here.settings.cache_folder / "archives")
+    place = cache.place(path, os.fstat(descriptor))
+    try:
+        plain = os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        raise Problem(
+            "file-missing",
+            "The compressed archive is not unpacked on this machine; a plain .tar or .zip needs no that.",
+        ) from error
+    try:
+        yield plain
+    finally:
+        os.close(plain)
+
+
+def _blocks(source: int | bytes, start: int, size: int) -> Iterator[bytes]:
+    """The bytes, in blocks; fewer than `size` where the file ends."""
+    for place in range(start, start + size, BLOCK):
+        length = min(BLOCK, start + size - place)
+        block = source[place : place + length] if isinstance(source, bytes) else read_block(source, place, length)
+        yield block
+        if len(block) < length:
+            return
+
+
+def _problem(error: ImageError) -> Problem:
+    return Problem("too-large" if error.code == "too_large" else "changed", str(error))

@@ -1,0 +1,85 @@
+"""Jobs: the list, one of them with its pace, and how it went."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Query, Request
+from starlette.responses import Response
+
+from api.access import Reader, own_job
+from api.context import Here
+from api.paging import decode_cursor, encode_cursor, json_response, page_response
+from api.problems import documented
+from api.schemas.jobs import JobDetailOut, JobPage, JobsAsked, SummaryOut
+from api.schemas.text import Id
+from store.errors import UnknownRun
+from store.facets import summary
+from store.insights import list_jobs
+from store.records import job_record, job_summary_record, progress_record
+from store.runs import run_of_job
+
+router = APIRouter(tags=["jobs"])
+JobId = Annotated[Id, Path(description="The job's number.")]
+
+
+@router.get("/jobs", operation_id="list_jobs", summary="Jobs, the newest first", response_model=JobPage)
+def get_jobs(request: Request, here: Here, caller: Reader, asked: Annotated[JobsAsked, Query()]) -> Response:
+    """Your jobs; an administrator sees everybody's, or with `owner` those of one."""
+    binding = ["jobs", caller.owners, asked.model_dump(mode="json", exclude={"cursor", "limit"})]
+    before = decode_cursor(asked.cursor, binding, int)
+    rows = list_jobs(
+        here.database,
+        states=asked.state,
+        limit=asked.limit + 1,
+        before=before[0] if before else None,
+        owner=asked.owner if caller.owners is None else caller.owners,
+        kind=asked.kind,
+        model=asked.model,
+        since=asked.since.timestamp() if asked.since else None,
+        until=asked.until.timestamp() if asked.until else None,
+    )
+    if asked.owner is not None and not caller.sees(asked.owner):
+        rows = []
+    shown = rows[: asked.limit]
+    cursor = encode_cursor([shown[-1].id], binding) if len(rows) > asked.limit else None
+    return page_response(request, [job_record(row) for row in shown], cursor)
+
+
+@router.get(
+    "/jobs/{job}",
+    operation_id="get_job",
+    summary="One job, and how fast it goes",
+    response_model=JobDetailOut,
+    responses=documented("not-found"),
+)
+def get_job(request: Request, here: Here, caller: Reader, job: JobId) -> Response:
+    """The same figures as the events `progress` have."""
+    row = own_job(here, caller, job)
+    found: dict[str, Any] = {**job_record(row), **progress_record(row, time.time()), "run": None}
+    if row.kind == "finetune":
+        try:
+            found["run"] = run_of_job(here.database, job).id
+        except UnknownRun:  # its row comes with the first items
+            found["run"] = None
+    return json_response(request, found)
+
+
+@router.get(
+    "/jobs/{job}/summary",
+    operation_id="get_job_summary",
+    summary="How a job went",
+    response_model=SummaryOut,
+    responses=documented("not-found"),
+)
+def get_summary(
+    request: Request,
+    here: Here,
+    caller: Reader,
+    job: JobId,
+    classes: Annotated[int, Query(ge=1, le=1000, description="How many classes, the most frequent first.")] = 10,
+) -> Response:
+    """Classes, reasons of failure, agreement with given labels: from counts that are kept, at no cost."""
+    own_job(here, caller, job)
+    return json_response(request, job_summary_record(summary(here.database, job, classes)))

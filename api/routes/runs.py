@@ -1,0 +1,259 @@
+"""Runs: the history of every training, how good its model was, and two of them beside each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Path, Query, Request
+from pydantic import Field
+from starlette.responses import Response
+
+from api.access import Caller, Reader, own_job
+from api.context import Context, Here
+from api.paging import decode_cursor, encode_cursor, json_response, page_response
+from api.problems import Problem, documented
+from api.schemas import runs as schemas
+from api.schemas.pages import Cursor, Limit
+from api.schemas.results import Results
+from api.schemas.text import Id, Plain
+from store.errors import UnknownRun
+from store.query import key_kinds, page
+from store.records import epoch_record, result_record, run_record
+from store.results import Filter
+from store.run_data import findings_page
+from store.run_facts import facts_of
+from store.run_rows import RunRow
+from store.runs import epochs_of, list_runs, resolve_run
+from worker.comparing import compare_runs, comparison_record
+from worker.measuring import (
+    Measured,
+    calibration_records,
+    class_records,
+    confusion_records,
+    evaluation_record,
+    measure,
+)
+
+router = APIRouter(tags=["runs"])
+
+Word = Annotated[str, Field(min_length=1, max_length=128), Plain]
+RunWord = Annotated[Word, Path(description="Its number, its name (the newest), or the model it made, `birds@3`.")]
+Name = Annotated[Word, Query(description="Only runs of this name.")]
+MISSING = documented("not-found")
+
+
+def own_run(here: Context, caller: Caller, word: str) -> RunRow:
+    """A run that the caller may see, by number, name or model. Raises Problem 404, the same for another owner's."""
+    try:
+        found: RunRow | None = resolve_run(here.database, word)
+    except UnknownRun:
+        found = None
+    if found is not None and caller.sees(found.owner):
+        return found
+    mine = list_runs(here.database, limit=1, owner=caller.owners, name=word.strip())  # another's may be newer
+    if not mine:
+        raise Problem("not-found", f"There is no run {word!r}.")
+    return mine[0]
+
+
+def run_of(here: Here, caller: Reader, run: RunWord) -> RunRow:
+    """The run that the address names."""
+    return own_run(here, caller, run)
+
+
+Run = Annotated[RunRow, Depends(run_of)]
+
+
+def measured_of(here: Here, run: Run) -> Measured:
+    """The evaluation of the run that the address names. Raises Problem 404 where it has none."""
+    return _measured(here, run.evaluation_job_id, f"Run {run.id}")
+
+
+Examined = Annotated[Measured, Depends(measured_of)]
+
+
+@router.get("/runs", operation_id="list_runs", summary="Runs, the newest first", response_model=schemas.Runs)
+def runs(
+    request: Request,
+    here: Here,
+    caller: Reader,
+    name: Name | None = None,
+    limit: Limit = 100,
+    cursor: Cursor | None = None,
+) -> Response:
+    """Those of the caller's owner; an administrator sees all."""
+    binding = ["runs", name, caller.owners]
+    after = decode_cursor(cursor, binding, int)
+    found = list_runs(here.database, limit=limit, before=after[0] if after else None, owner=caller.owners, name=name)
+    following = encode_cursor((found[-1].id,), binding) if len(found) == limit else None
+    return page_response(request, _records(here, found), following)
+
+
+@router.get(
+    "/runs/compare",
+    operation_id="compare_runs",
+    summary="Two runs beside each other",
+    response_model=schemas.Comparison,
+    responses=MISSING,
+)
+def compare(request: Request, here: Here, caller: Reader, a: Word, b: Word) -> Response:
+    """Settings that differ, best epochs, evaluations, classes, and the images that changed sides."""
+    one, other = own_run(here, caller, a), own_run(here, caller, b)
+    if one.id == other.id:
+        raise Problem("invalid", f"{a!r} and {b!r} are the same run, {one.id}. Expected two.")
+    return json_response(request, comparison_record(one, other, compare_runs(here.database, one, other)))
+
+
+@router.get("/runs/{run}", operation_id="get_run", summary="One run", response_model=schemas.Run, responses=MISSING)
+def show(request: Request, here: Here, run: Run) -> Response:
+    """What was chosen, how far it is, what came out."""
+    return json_response(request, _records(here, [run])[0])
+
+
+@router.get(
+    "/runs/{run}/recipe",
+    operation_id="get_recipe",
+    summary="Every choice of one training",
+    response_model=dict[str, Any],
+    responses=MISSING,
+)
+def recipe(request: Request, run: Run) -> Response:
+    """As `POST /jobs` takes it, to train the same way again."""
+    return json_response(request, run.recipe)
+
+
+@router.get(
+    "/runs/{run}/epochs",
+    operation_id="list_epochs",
+    summary="The epochs of a run, in order",
+    response_model=schemas.Epochs,
+    responses=MISSING,
+)
+def epochs(request: Request, here: Here, run: Run, limit: Limit = 1000, cursor: Cursor | None = None) -> Response:
+    """One curve, with marks where an attempt began anew and at the best epoch."""
+    return _slice(request, [epoch_record(one) for one in epochs_of(here.database, run.id)], limit, cursor)
+
+
+@router.get(
+    "/runs/{run}/evaluation",
+    operation_id="get_run_evaluation",
+    summary="How good the run's model is",
+    response_model=schemas.Evaluation,
+    responses=MISSING,
+)
+def evaluation(request: Request, found: Examined) -> Response:
+    """On the split or the pictures that the run was evaluated on."""
+    return json_response(request, evaluation_record(found))
+
+
+@router.get(
+    "/jobs/{job}/evaluation",
+    operation_id="get_evaluation",
+    summary="How good a model was in a job over labelled images",
+    response_model=schemas.Evaluation,
+    responses=MISSING,
+)
+def job_evaluation(request: Request, here: Here, caller: Reader, job: Id) -> Response:
+    """Over what is classified so far."""
+    found = _measured(here, own_job(here, caller, job).id, f"Job {job}")
+    return json_response(request, evaluation_record(found))
+
+
+@router.get(
+    "/runs/{run}/classes",
+    operation_id="list_classes",
+    summary="Precision, recall and F1 of every class",
+    response_model=schemas.Classes,
+    responses=MISSING,
+)
+def classes(request: Request, found: Examined, limit: Limit = 1000, cursor: Cursor | None = None) -> Response:
+    """In the model's order; labels that it does not know follow."""
+    return _slice(request, class_records(found), limit, cursor)
+
+
+@router.get(
+    "/runs/{run}/confusion",
+    operation_id="list_confusion",
+    summary="The confusion matrix, where it is not zero",
+    response_model=schemas.Confusion,
+    responses=MISSING,
+)
+def confusion(request: Request, found: Examined, limit: Limit = 1000, cursor: Cursor | None = None) -> Response:
+    """By true label, then by prediction, in the model's order."""
+    return _slice(request, confusion_records(found), limit, cursor)
+
+
+@router.get(
+    "/runs/{run}/calibration",
+    operation_id="get_calibration",
+    summary="Whether scores say how often the model is right",
+    response_model=schemas.Calibration,
+    responses=MISSING,
+)
+def calibration(request: Request, found: Examined) -> Response:
+    """Ten tenths of the scores."""
+    return json_response(request, {"calibration_error": found.ece, "items": calibration_records(found), "next": None})
+
+
+@router.get(
+    "/runs/{run}/mistakes",
+    operation_id="list_mistakes",
+    summary="What the run's model got wrong, the most confident first",
+    response_model=Results,
+    responses=MISSING,
+)
+def mistakes(request: Request, here: Here, run: Run, limit: Limit = 100, cursor: Cursor | None = None) -> Response:
+    """Results of its evaluation's job, as `GET /jobs/{job}/results` has them."""
+    job = run.evaluation_job_id
+    if job is None:
+        raise _not_evaluated(f"Run {run.id}")
+    binding, wrong = ["mistakes", job], Filter(wrong=True)
+    after = decode_cursor(cursor, binding, *key_kinds(wrong, "most_wrong"))
+    found = page(here.database, job, wrong, "most_wrong", limit, after)
+    following = encode_cursor(found.after, binding) if found.after is not None else None
+    return page_response(request, [result_record(row) for row in found.rows], following)
+
+
+@router.get(
+    "/runs/{run}/findings",
+    operation_id="list_findings",
+    summary="What was odd in the run's pictures",
+    response_model=schemas.Findings,
+    responses=MISSING,
+)
+def findings(request: Request, here: Here, run: Run, limit: Limit = 100, cursor: Cursor | None = None) -> Response:
+    """Copies, leaks between the splits, copies with two labels, small classes."""
+    binding = ["findings", run.id]
+    after = decode_cursor(cursor, binding, int)
+    found = findings_page(here.database, run.id, limit, after[0] if after else 0)
+    following = encode_cursor((found[-1][0],), binding) if len(found) == limit else None
+    return page_response(request, [asdict(row) for _, row in found], following)
+
+
+def _records(here: Context, found: Sequence[RunRow]) -> list[dict[str, Any]]:
+    facts = facts_of(here.database, found)
+    return [
+        run_record(run, unreadable=facts[run.id].unreadable, evaluated_on=facts[run.id].evaluated_on) for run in found
+    ]
+
+
+def _measured(here: Context, job: int | None, what: str) -> Measured:
+    found = measure(here.database, job) if job is not None else None
+    if found is None:
+        raise _not_evaluated(what)
+    return found
+
+
+def _not_evaluated(what: str) -> Problem:
+    return Problem("not-found", f"{what} has no evaluation: no labelled picture was classified, or not yet.")
+
+
+def _slice(request: Request, rows: Sequence[dict[str, Any]], limit: int, cursor: str | None) -> Response:
+    """A page of rows that one run has few of; the cursor is the number of the next."""
+    binding = ["slice", request.scope["path"]]
+    after = decode_cursor(cursor, binding, int)
+    start = max(0, after[0]) if after else 0
+    end = start + limit
+    return page_response(request, rows[start:end], encode_cursor((end,), binding) if end < len(rows) else None)

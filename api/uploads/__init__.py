@@ -1,0 +1,1 @@
+"""Files that come in over HTTP: their names, their bytes, their limits, their end."""

@@ -1,0 +1,221 @@
+"""A million results read over HTTP by eight readers while a job is being written: every listing, facet and first page.
+
+usage: ./do bench queries [sqlite|postgresql] [ROWS] [SECONDS]
+Starts the real server, makes the job (bench.million), lets a process of its own commit slices into another job, and
+asks each question from eight threads at once. Prints p50 and p95 of each, how much the server's memory grew during a
+full export of each form, and the load of the machine. The bars: p95 < 100 ms, less than 50 MB.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from urllib.parse import quote, urlsplit
+
+import psutil
+
+from bench.million import make
+from store import jobs
+from store.claims import Claimer, claim
+from store.commits import commit_slice
+from store.database import Database
+from store.rows import Lease, NewItem, NewJob, NewResult
+from tests.running import Home
+from tests.servers import new_postgres_database, postgres_server
+from tests.serving import Served, serving
+
+READERS = 8
+BAR_MS = 100.0
+BAR_MB = 50.0
+SLICE = 256  # rows of a commit, as a worker makes it
+FILTERS = {
+    "": "all",
+    "label=label_1": "frequent label",
+    "label=label_900": "rare label",
+    "status=failed": "failed",
+    "status=ok": "classified",
+    "error_code=truncated": "code",
+    "error_code=too_large": "rare code",
+    "wrong=true": "wrong",
+    "min_score=0.2&max_score=0.3": "scores",
+    "min_score=0.5&max_score=0.505": "few scores",
+    "true_label=label_3": "true label",
+    "path_prefix=folder_0123/": "folder",
+    "glob=*77.jpg": "glob",
+    "glob=folder_02*9.jpg": "glob in folders",
+    "corrected=true": "corrected",
+    "corrected=false": "not corrected",
+    "label=label_0&wrong=true": "label, wrong",
+    "label=label_5&min_score=0.9": "label, scores",
+    "true_label=label_3&wrong=true": "true label, wrong",
+    "path_prefix=folder_0123/&label=label_0": "folder, label",
+    "status=failed&path_prefix=folder_03": "failed, folders",
+}
+ORDERS = ("item", "least_sure", "most_sure", "most_wrong", "newest")
+
+
+def questions(job: int) -> dict[str, str]:
+    """Every question by its name."""
+    base = f"/api/v1/jobs/{job}"
+    asked = {
+        f"{order}: {name}": f"{base}/results?order={order}&{text}" for order in ORDERS for text, name in FILTERS.items()
+    }
+    asked |= {f"facets: {name}": f"{base}/facets?{text}" for text, name in FILTERS.items()}
+    asked |= {"items": f"{base}/items", "items of a folder": f"{base}/items?path_prefix=folder_0123/"}
+    asked |= {"items of a label": f"{base}/items?true_label=label_3", "item": f"{base}/items/777777"}
+    asked |= {"jobs": "/api/v1/jobs", "job": base, "summary": f"{base}/summary"}
+    asked |= {"across: label": "/api/v1/results?label=label_1", "across: model": "/api/v1/results?model=birds@1"}
+    return {name: quote(path, safe="/?=&:@") for name, path in asked.items()}
+
+
+class Reader(threading.Thread):
+    """One client: asks all questions in turn, from a place of its own, until time is over."""
+
+    def __init__(self, served: Served, asked: dict[str, str], number: int, until: float) -> None:
+        super().__init__()
+        self.served, self.until = served, until
+        names = sorted(asked)
+        start = number * len(names) // READERS
+        self.asked = [(name, asked[name]) for name in names[start:] + names[:start]]
+        self.took: dict[str, list[float]] = defaultdict(list)
+
+    def run(self) -> None:
+        connection = http.client.HTTPConnection(urlsplit(self.served.url).netloc)
+        headers = {"Authorization": f"Bearer {self.served.token}"}
+        while time.monotonic() < self.until:
+            for name, path in self.asked:
+                before = time.perf_counter()
+                connection.request("GET", path, headers=headers)
+                answer = connection.getresponse()
+                body = answer.read()
+                self.took[name].append((time.perf_counter() - before) * 1000)
+                assert answer.status == 200, (path, answer.status, body[:300])
+                if time.monotonic() >= self.until:
+                    break
+        connection.close()
+
+
+def write(url: str) -> None:
+    """Accept a job and commit its results slice by slice, as workers do, until this process is ended."""
+    database = Database(url)
+    while True:
+        jobs.accept(database, NewJob(1, root=b"/more"), (NewItem(b"%d.jpg" % n, label="a") for n in range(50_000)))
+        while lease := claim(database, Claimer("bench")):
+            for lo in range(lease.lo, lease.hi, SLICE):
+                hi = min(lease.hi, lo + SLICE)
+                commit_slice(database, lease, rows_of(lease, lo, hi), last=hi == lease.hi)
+                time.sleep(0.1)  # 2,500 images per second: more than most workers do
+
+
+def rows_of(lease: Lease, lo: int, hi: int) -> list[NewResult]:
+    """Results as a worker commits them."""
+    return [
+        NewResult(
+            n,
+            "ok",
+            label=f"label_{n % 50}",
+            score=n % 997 / 997,
+            topk="[]",
+            content_hash=(lease.job_id << 64 | n).to_bytes(16, "big"),
+        )
+        for n in range(lo, hi)
+    ]
+
+
+@contextmanager
+def writing(url: str) -> Iterator[None]:
+    """A writer in a process of its own."""
+    writer = subprocess.Popen([sys.executable, "-c", f"from bench.queries import write; write({url!r})"])
+    try:
+        time.sleep(3)
+        assert writer.poll() is None, "the writer ended"
+        yield
+    finally:
+        writer.kill()
+        writer.wait()
+
+
+def ask_all(served: Served, job: int, seconds: float) -> bool:
+    """Ask from eight threads; print the table. Returns whether every p95 is below the bar."""
+    asked = questions(job)
+    until = time.monotonic() + seconds
+    readers = [Reader(served, asked, number, until) for number in range(READERS)]
+    before = os.times()
+    for reader in readers:
+        reader.start()
+    for reader in readers:
+        reader.join()
+    figures = {name: sorted(ms for reader in readers for ms in reader.took[name]) for name in asked}
+    print(f"{'question':34} {'asked':>6} {'p50 ms':>8} {'p95 ms':>8}")
+    worst = 0.0
+    for name, took in sorted(figures.items(), key=lambda pair: -percentile(pair[1])):
+        p95 = percentile(took)
+        worst = max(worst, p95)
+        mark = "  above the bar" if p95 > BAR_MS else ""
+        print(f"{name:34} {len(took):6} {statistics.median(took or [0]):8.1f} {p95:8.1f}{mark}")
+    everything = sorted(ms for took in figures.values() for ms in took)
+    middle, high = statistics.median(everything), percentile(everything)
+    print(f"all {len(everything):,} answers: p50 {middle:.1f} ms, p95 {high:.1f} ms")
+    print(f"load of the machine: {', '.join(f'{load:.1f}' for load in os.getloadavg())} on {os.cpu_count()} cores")
+    print(f"the readers themselves took {os.times().user - before.user:.1f} s of CPU in {seconds:.0f} s")
+    return worst <= BAR_MS
+
+
+def percentile(took: list[float], share: float = 0.95) -> float:
+    return took[min(len(took) - 1, int(len(took) * share))] if took else 0.0
+
+
+def export_all(served: Served, job: int) -> bool:
+    """Read a full export of each form; print seconds, size and growth. Returns whether memory stayed below the bar."""
+    assert served.process
+    server = psutil.Process(served.process.pid)
+    fine = True
+    for form in ("csv", "jsonl", "parquet"):
+        start = most = server.memory_info().rss
+        before, size = time.perf_counter(), 0
+        with served.client.stream("GET", f"/api/v1/jobs/{job}/results.{form}", timeout=600) as answer:
+            for chunk in answer.iter_bytes(1 << 20):
+                size += len(chunk)
+                most = max(most, server.memory_info().rss)
+        grown = (most - start) / 2**20
+        fine = fine and grown < BAR_MB
+        took = time.perf_counter() - before
+        print(f"export {form}: {size / 2**20:,.0f} MB in {took:.0f} s, the API grew {grown:.1f} MB")
+    return fine
+
+
+def main(kind: str, rows: int, seconds: float) -> None:
+    """Make, serve, ask."""
+    with ExitStack() as stack:
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pixmill-bench-")))
+        url = f"sqlite:///{scratch}/home/pixmill.db"
+        if kind == "postgresql":
+            url = new_postgres_database(stack.enter_context(postgres_server()))
+        (scratch / "home").mkdir()
+        before = time.perf_counter()
+        job = make(url, rows)
+        print(f"{kind}: {rows:,} results made in {time.perf_counter() - before:.0f} s")
+        served = stack.enter_context(serving(Home(scratch / "home"), [scratch], database_url=url))
+        with writing(url):
+            quick = ask_all(served, job, seconds)
+        flat = export_all(served, job)
+        words = ("holds" if quick else "MISSES", "holds" if flat else "MISSES")
+        print(f"verdict: p95 {words[0]} {BAR_MS:.0f} ms; memory {words[1]} {BAR_MB:.0f} MB")
+
+
+if __name__ == "__main__":
+    main(
+        sys.argv[1] if len(sys.argv) > 1 else "sqlite",
+        int(sys.argv[2]) if len(sys.argv) > 2 else 1_000_000,
+        float(sys.argv[3]) if len(sys.argv) > 3 else 60.0,
+    )

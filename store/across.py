@@ -1,0 +1,74 @@
+"""Results across jobs: the newest job first, inside a job in the order asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Select, exists, select
+
+from store.database import Database
+from store.query import Key, Order, Page, page
+from store.results import Filter, ResultRow
+from store.tables import jobs, models, tallies
+
+JOBS = 500  # that one page considers
+PARTS = 10  # jobs that one page asks
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Whose jobs (None: everybody's), of which model (`birds` or `birds@3`; None: of any)."""
+
+    owner: str | None = None
+    model: str | None = None
+
+
+def page_across(
+    database: Database, scope: Scope, chosen: Filter, order: Order = "item", limit: int = 100, after: Key | None = None
+) -> Page[ResultRow]:
+    """The next results of all jobs of a scope. The key is the job's number and the key inside it, if it is begun."""
+    rows: list[ResultRow] = []
+    start, inside = (None, None) if after is None else (int(after[0]), tuple(after[1:]) or None)
+    with database.read() as connection:
+        considered, found = _jobs(connection, scope, chosen, start, begun=inside is not None)
+    for job_id in found[:PARTS]:
+        part = page(database, job_id, chosen, order, limit - len(rows), inside if job_id == start else None)
+        rows += part.rows
+        if part.after is not None:
+            return Page(rows, (job_id, *part.after))
+        if len(rows) == limit:
+            return Page(rows, (job_id,))
+    if len(found) > PARTS:
+        return Page(rows, (found[PARTS - 1],))
+    return Page(rows, (considered[-1],) if len(considered) == JOBS else None)
+
+
+def _jobs(
+    connection: Connection, scope: Scope, chosen: Filter, start: int | None, *, begun: bool
+) -> tuple[list[int], list[int]]:
+    """The next JOBS jobs of a scope, and those of them that have what the filter asks for as far as tallies know."""
+    query: Select[Any] = select(jobs.c.id).where(jobs.c.kind == "classify").order_by(jobs.c.id.desc()).limit(JOBS)
+    if scope.owner is not None:
+        query = query.where(jobs.c.owner == scope.owner)
+    if scope.model is not None:
+        query = query.where(jobs.c.model_id.in_(_models(connection, scope.model)))
+    if start is not None:
+        query = query.where(jobs.c.id <= start if begun else jobs.c.id < start)
+    considered = [int(number) for (number,) in connection.execute(query)]
+    if chosen.label is None or not considered:
+        return considered, considered
+    has = exists().where(
+        tallies.c.job_id == jobs.c.id, tallies.c.kind == "label", tallies.c.value == chosen.label, tallies.c.n > 0
+    )
+    fit = select(jobs.c.id).where(jobs.c.id.in_(considered), has)
+    known = {int(number) for (number,) in connection.execute(fit)}
+    return considered, [number for number in considered if number in known]
+
+
+def _models(connection: Connection, reference: str) -> list[int]:
+    name, _, version = reference.partition("@")
+    query = select(models.c.id).where(models.c.name == name)
+    if version:
+        query = query.where(models.c.version == (int(version) if version.isdecimal() and len(version) < 9 else -1))
+    return [int(number) for (number,) in connection.execute(query)]

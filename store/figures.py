@@ -1,0 +1,129 @@
+"""Figures of the whole service, for /metrics and for limits, each in a cheap query."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, func, select
+
+from store.clock import db_now
+from store.counters import FENCED_COMMITS, LEASE_EXPIRIES, images_name, read_counters
+from store.database import Database
+from store.states import CLAIMABLE, FINAL, JobState, ShardState
+from store.tables import jobs, models, shards, workers
+
+
+@dataclass(frozen=True, slots=True)
+class ImagesFigure:
+    """How many images a model has ended so, ever: with those of removed jobs. `status`: ok or failed."""
+
+    model: str  # birds@3
+    status: str
+    images: int
+
+
+@dataclass(frozen=True, slots=True)
+class QueueFigure:
+    """What waits in a queue: shards, their items, and for how long the oldest job in it does."""
+
+    queue: str
+    shards: int
+    items: int
+    oldest_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerFigure:
+    """A worker, and how long ago it was heard of."""
+
+    id: str
+    device: str
+    state: str  # idle, busy, stopped
+    model: str | None  # warm models, most recent first
+    images: int  # since it started
+    seen_ago_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """Everything that /metrics tells of the database."""
+
+    images: list[ImagesFigure]
+    queues: list[QueueFigure]
+    jobs: dict[str, int]  # by state; every state is there
+    workers: list[WorkerFigure]
+    lease_expiries: int
+    fenced_commits: int
+
+
+def figures(database: Database) -> Figures:
+    """All of them, in one read transaction."""
+    with database.read() as connection:
+        counted = read_counters(connection)
+        return Figures(
+            images=_images(connection, counted),
+            queues=_queues(connection),
+            jobs=_jobs(connection),
+            workers=_workers(connection),
+            lease_expiries=counted.get(LEASE_EXPIRIES, 0),
+            fenced_commits=counted.get(FENCED_COMMITS, 0),
+        )
+
+
+def _images(connection: Connection, counted: Mapping[str, int]) -> list[ImagesFigure]:
+    """Sums over shards, a thousandth of the results, and the counters of what is gone: they never fall."""
+    sums = (
+        select(jobs.c.model_id, func.sum(shards.c.ok), func.sum(shards.c.failed))
+        .join(shards, shards.c.job_id == jobs.c.id)
+        .where(jobs.c.model_id.is_not(None))
+        .group_by(jobs.c.model_id)
+    )
+    now: dict[int, tuple[int, int]] = {
+        model_id: (int(ok), int(failed)) for model_id, ok, failed in connection.execute(sums)
+    }
+    totals: Counter[tuple[str, str]] = Counter()
+    for model_id, name, version in connection.execute(select(*models.c["id", "name", "version"])):
+        for status, present in zip(("ok", "failed"), now.get(model_id, (0, 0)), strict=True):
+            totals[f"{name}@{version}", status] += present + counted.get(images_name(model_id, status), 0)
+    return [ImagesFigure(model, status, n) for (model, status), n in sorted(totals.items())]
+
+
+def _queues(connection: Connection) -> list[QueueFigure]:
+    oldest = func.min(jobs.c.created_at)
+    query = (
+        select(shards.c.queue, func.count(), func.sum(shards.c.hi - shards.c.lo), db_now() - oldest)
+        .join(jobs, jobs.c.id == shards.c.job_id)
+        .where(jobs.c.state.in_(CLAIMABLE), shards.c.state == ShardState.READY)
+        .group_by(shards.c.queue)
+        .order_by(shards.c.queue)
+    )
+    return [
+        QueueFigure(queue, count, int(items), max(0.0, float(oldest_s)))
+        for queue, count, items, oldest_s in connection.execute(query)
+    ]
+
+
+def _jobs(connection: Connection) -> dict[str, int]:
+    found = connection.execute(select(jobs.c.state, func.count()).group_by(jobs.c.state)).all()
+    return {state.value: 0 for state in JobState} | {str(state): int(n) for state, n in found}
+
+
+def _workers(connection: Connection) -> list[WorkerFigure]:
+    w = workers.c
+    query = select(w.id, w.device, w.state, w.model, w.images, db_now() - w.seen_at).order_by(w.id)
+    return [
+        WorkerFigure(worker_id, device, state, model, images, max(0.0, float(ago)))
+        for worker_id, device, state, model, images, ago in connection.execute(query)
+    ]
+
+
+def queued_items(database: Database, owner: str) -> int:
+    """Items of an owner's unfinished jobs that have no result yet, with those that a scan has found so far."""
+    open_jobs = (jobs.c.owner == owner) & jobs.c.state.not_in((*FINAL, JobState.CANCELLING))
+    done = (
+        select(func.coalesce(func.sum(shards.c.ok + shards.c.failed), 0))
+        .where(shards.c.job_id == jobs.c.id)
+        .scalar_subquery()
+    )
+    with database.read() as connection:
+        return int(connection.scalar(select(func.coalesce(func.sum(jobs.c.n_items - done), 0)).where(open_jobs)) or 0)

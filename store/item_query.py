@@ -1,0 +1,117 @@
+"""Items of a job, with what became of them so far: pages by number or by name, and one of them."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sqlalchemy import Select, and_, select
+
+from store.database import Database
+from store.errors import UnknownItem
+from store.paths import from_columns
+from store.query import WINDOW, Key, Page, Way, along_names
+from store.results import Head, ResultRow, correction_of, head_of, rows_query, to_row
+from store.tables import items, results
+
+
+@dataclass(frozen=True, slots=True)
+class ItemFilter:
+    """Which items: every given condition must hold. `pending`: without a result."""
+
+    path_prefix: str | None = None
+    true_label: str | None = None
+    pending: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ItemDetail:
+    """One item. `status` is "pending" until there is a result; `path` the full path as bytes."""
+
+    job_id: int
+    idx: int
+    path: bytes
+    file_name: str
+    member: str | None
+    size: int | None
+    mtime_ns: int | None
+    true_label: str | None
+    split: str | None
+    external_id: str | None
+    extra: dict[str, str]
+    status: str
+    label: str | None
+    score: float | None
+    error_code: str | None
+    correction: str | None
+
+
+def items_page(
+    database: Database, job_id: int, chosen: ItemFilter, limit: int = 100, after: Key | None = None
+) -> Page[ItemDetail]:
+    """The next items of a job by number; with a path prefix by name. Raises UnknownJob."""
+    way = item_way(chosen)
+    query = _query().where(items.c.job_id == job_id)
+    with database.read() as connection:
+        head = head_of(connection, job_id)
+        end: Key | None = None
+        if chosen.pending:
+            query = query.where(results.c.idx.is_(None))
+            keys: Select[Any] = select(*way.keys).where(items.c.job_id == job_id, *way.part(after))
+            last = connection.execute(keys.order_by(*way.order).offset(WINDOW - 1).limit(1)).first()
+            end = None if last is None else tuple(last)
+        rows = connection.execute(query.where(*way.part(after, end)).order_by(*way.order).limit(limit + 1)).all()
+    if len(rows) > limit:
+        rows = rows[:limit]
+        end = tuple(getattr(rows[-1], key.name) for key in way.keys)
+    return Page([_detail(row, head) for row in rows], end)
+
+
+def item_way(chosen: ItemFilter) -> Way:
+    """The index that a listing of items goes along."""
+    way = along_names(chosen.path_prefix) if chosen.path_prefix else Way(items, (items.c.idx,))
+    return way if chosen.true_label is None else replace(way, where=(items.c.label == chosen.true_label,))
+
+
+def item(database: Database, job_id: int, idx: int) -> tuple[ItemDetail, ResultRow | None]:
+    """One item, and its result if it has one. Raises UnknownJob, UnknownItem."""
+    with database.read() as connection:
+        head = head_of(connection, job_id)
+        row = connection.execute(_query().where(items.c.job_id == job_id, items.c.idx == idx)).first()
+        if row is None:
+            raise UnknownItem(job_id, idx)
+        result = connection.execute(rows_query(job_id).where(results.c.idx == idx)).first()
+    return _detail(row, head), None if result is None else to_row(result, head)
+
+
+def _query() -> Select[Any]:
+    i, r = items.c, results.c
+    return select(
+        *i["job_id", "idx", "path", "path_raw", "member", "size", "mtime_ns", "split", "external_id", "extra"],
+        i.label.label("true_label"),
+        *r["status", "label", "score", "error_code"],
+        correction_of(i.job_id, i.idx).label("correction"),
+    ).select_from(items.outerjoin(results, and_(r.job_id == i.job_id, r.idx == i.idx)))
+
+
+def _detail(row: Any, head: Head) -> ItemDetail:
+    return ItemDetail(
+        job_id=row.job_id,
+        idx=row.idx,
+        path=os.path.join(head.root, from_columns(row.path, row.path_raw)),  # noqa: PTH118  a name is bytes
+        file_name=row.path,
+        member=row.member,
+        size=row.size,
+        mtime_ns=row.mtime_ns,
+        true_label=row.true_label,
+        split=row.split,
+        external_id=row.external_id,
+        extra=json.loads(row.extra) if row.extra else {},
+        status=row.status or "pending",
+        label=row.label,
+        score=row.score,
+        error_code=row.error_code,
+        correction=row.correction,
+    )

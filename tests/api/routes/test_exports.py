@@ -1,0 +1,115 @@
+"""Exports over HTTP: the command line's bytes, broken when they fail, ended when nobody listens."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx2
+import psutil
+import pytest
+
+from api import exports
+from store.database import Database
+from store.results import Filter, ResultRow, stream
+from tests.mixed_results import mixed_job
+from tests.running import eventually
+from tests.serving import Served, threaded
+from worker.exporting import text
+from worker.exporting.files import WRITERS
+from worker.settings import Settings
+
+
+@pytest.fixture
+def served(settings: Settings, store: Database) -> Iterator[Served]:
+    with threaded(settings) as server:
+        yield server
+
+
+@pytest.fixture
+def job(store: Database) -> int:
+    return mixed_job(store)
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+def test_an_export_is_what_the_command_line_writes(
+    served: Served, store: Database, job: int, tmp_path: Path, ending: str
+) -> None:
+    for name, chosen in (("all", Filter()), ("some", Filter(label="wren", min_score=0.2))):
+        asked = {"label": "wren", "min_score": "0.2"} if name == "some" else {}
+        answer = served.client.get(f"{served.api}/jobs/{job}/results.{ending}", params=asked)
+        assert answer.status_code == 200, answer.text
+        WRITERS[f".{ending}"](tmp_path / f"out.{ending}", stream(store, job, chosen), 2)
+        assert answer.content == (tmp_path / f"out.{ending}").read_bytes()
+        assert f'filename="job-{job}-results.{ending}"' in answer.headers["content-disposition"]
+
+
+def test_an_export_of_nothing_is_still_a_file(served: Served, job: int) -> None:
+    answer = served.client.get(f"{served.api}/jobs/{job}/results.jsonl?label=nobody")
+    assert (answer.status_code, answer.content) == (200, b"")
+
+
+def test_a_failure_in_the_middle_breaks_the_connection(
+    served: Served, job: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(database: Database, number: int, chosen: Filter) -> Iterator[ResultRow]:
+        yield from list(stream(database, number, chosen))[:60]
+        raise OSError("the disk is gone")
+
+    monkeypatch.setattr(exports, "stream", failing)
+    monkeypatch.setattr(text, "PIECE", 10)
+    with pytest.raises(httpx2.RemoteProtocolError):
+        served.client.get(f"{served.api}/jobs/{job}/results.jsonl")
+
+
+def test_a_failure_before_the_first_byte_is_a_problem(
+    served: Served, job: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    answer = served.client.get(f"{served.api}/jobs/{job}/results.parquet")
+    assert answer.status_code == 500
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_parquet_without_pyarrow_is_a_problem(served: Served, job: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("api.routes.exports.has_parquet", lambda: False)
+    answer = served.client.get(f"{served.api}/jobs/{job}/results.parquet")
+    assert (answer.status_code, answer.json()["type"]) == (501, "/errors#not-installed")
+
+
+def test_a_client_that_leaves_ends_the_child_and_frees_its_place(
+    served: Served, job: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    endless = tmp_path / "endless"
+    endless.write_text("#!/bin/sh\nexec cat /dev/zero\n")
+    endless.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(endless))
+    readers = [begun(served, f"/api/v1/jobs/{job}/results.parquet") for _ in range(exports.MOST)]
+    assert len(children()) == exports.MOST
+    refused = served.client.get(f"{served.api}/jobs/{job}/results.csv")
+    assert (refused.status_code, refused.json()["type"]) == (503, "/errors#too-many-exports")
+    assert refused.headers["retry-after"]
+    for reader in readers:
+        reader.close()
+    eventually(lambda: not children(), what="the end of the children")
+    monkeypatch.undo()
+    eventually(lambda: served.client.get(f"{served.api}/jobs/{job}/results.csv").status_code == 200)
+
+
+def begun(served: Served, path: str) -> socket.socket:
+    """A connection over which an export has begun, of which no more is read."""
+    address = urlsplit(served.url)
+    assert address.hostname
+    assert address.port
+    connection = socket.create_connection((address.hostname, address.port))
+    head = f"GET {path} HTTP/1.1\r\nHost: {address.netloc}\r\nAuthorization: Bearer {served.token}\r\n\r\n"
+    connection.sendall(head.encode())
+    assert b"200" in connection.recv(64)
+    return connection
+
+
+def children() -> list[psutil.Process]:
+    return [child for child in psutil.Process().children() if child.name() == "cat"]

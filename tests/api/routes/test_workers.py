@@ -1,0 +1,19 @@
+"""Workers over HTTP."""
+
+from __future__ import annotations
+
+from store.database import Database
+from store.workers import WorkerReport, report
+from tests.serving import api_client
+from worker.settings import Settings
+
+
+def test_workers_are_listed_as_they_last_reported(settings: Settings, store: Database) -> None:
+    report(store, WorkerReport("host:cpu", "host", "CPU", 7, "busy", "birds@1, cats@2", 40))
+    with api_client(settings, []) as client:
+        (found,) = client.get("/api/v1/workers").json()["items"]
+        assert (found["id"], found["state"], found["models"], found["images"]) == (
+            "host:cpu", "busy", ["birds@1", "cats@2"], 40,
+        )  # fmt: skip
+        assert found["seen_at"].endswith("Z")
+        assert client.get("/api/v1/workers", headers={"Authorization": ""}).status_code == 401

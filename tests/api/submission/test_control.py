@@ -1,0 +1,113 @@
+"""Moving jobs over HTTP, one and many."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from tests.api.submission.conftest import JOBS, Ask
+
+ACTIONS = "/api/v1/job-actions"
+
+Rows = Callable[..., list[dict[str, Any]]]
+
+
+def test_a_job_is_paused_resumed_cancelled_and_run_again(client: TestClient, submit: Ask) -> None:
+    where = submit().headers["location"]
+    moves = [("pause", "paused"), ("resume", "accepted"), ("cancel", "cancelled"), ("retry", "accepted")]
+    for action, state in moves:
+        answer = client.post(f"{where}/{action}")
+        assert (answer.status_code, answer.json()["state"]) == (200, state)
+
+
+def test_a_move_that_the_state_does_not_allow_is_refused(client: TestClient, submit: Ask) -> None:
+    where = submit().headers["location"]
+    for answer in (client.post(f"{where}/resume"), client.post(f"{where}/retry"), client.delete(where)):
+        assert (answer.status_code, answer.json()["type"]) == (409, "/errors#illegal-move")
+        assert answer.json()["state"] == "accepted"
+    refused = client.post(f"{where}/cancel", json={"keep_best": True})
+    assert (refused.status_code, "it is no training" in refused.json()["detail"]) == (409, True)
+
+
+def test_retry_by_codes_runs_what_failed_so_and_what_was_never_run(
+    client: TestClient, submit: Ask, rows: Rows, settings: Any
+) -> None:
+    job = submit().json()["id"]
+    _fail(settings, job, {0: "missing", 1: "corrupt"})
+    client.post(f"{JOBS}/{job}/cancel")
+    assert client.post(f"{JOBS}/{job}/retry", json={"codes": ["missing"]}).status_code == 200
+    assert rows("SELECT idx, error_code FROM results") == [{"idx": 1, "error_code": "corrupt"}]
+
+
+def test_priority_is_changed_within_its_bounds(client: TestClient, submit: Ask) -> None:
+    where = submit().headers["location"]
+    assert client.patch(where, json={"priority": 9}).json()["priority"] == 9
+    for bad in ({"priority": 10}, {"priority": "1"}, {}, {"priority": 1, "owner": "me"}):
+        assert client.patch(where, json=bad).status_code == 422
+
+
+def test_a_deleted_job_is_gone_with_its_rows(client: TestClient, submit: Ask, rows: Rows) -> None:
+    where = submit().headers["location"]
+    client.post(f"{where}/cancel")
+    gone = client.delete(where)
+    assert (gone.status_code, gone.content) == (204, b"")
+    assert client.delete(where).status_code == 404
+    assert (rows("SELECT id FROM jobs"), rows("SELECT idx FROM items"), rows("SELECT id FROM shards")) == ([], [], [])
+
+
+def test_one_action_on_many_jobs_tells_of_each(
+    client: TestClient, submit: Ask, bearer: Callable[..., dict[str, str]]
+) -> None:
+    ann = bearer("ann")
+    mine = [submit(headers=ann).json()["id"] for _ in range(2)]
+    client.post(f"{JOBS}/{mine[1]}/pause")
+    foreign = submit().json()["id"]
+    answer = client.post(ACTIONS, json={"action": "pause", "jobs": [*mine, foreign, 10**9]}, headers=ann)
+    assert answer.status_code == 200
+    told = answer.json()["outcomes"]
+    assert [(one["job"], one["ok"], one["state"], (one["problem"] or {}).get("type")) for one in told] == [
+        (mine[0], True, "paused", None),
+        (mine[1], False, None, "/errors#illegal-move"),
+        (foreign, False, None, "/errors#not-found"),
+        (10**9, False, None, "/errors#not-found"),
+    ]
+    for bad in ([], [1] * 1001, [0], ["1"], [2**63]):
+        assert client.post(ACTIONS, json={"action": "pause", "jobs": bad}, headers=ann).status_code == 422
+
+
+@pytest.mark.parametrize("action", ["pause", "resume", "cancel", "retry"])
+def test_another_owners_job_is_not_there_and_reading_is_not_enough(
+    client: TestClient, submit: Ask, bearer: Callable[..., dict[str, str]], action: str
+) -> None:
+    where = submit(headers=bearer("ann")).headers["location"]
+    bob, unknown = client.post(f"{where}/{action}", headers=bearer("bob")), client.post(f"{JOBS}/999/{action}")
+    assert (bob.status_code, unknown.status_code) == (404, 404)
+    assert client.post(f"{where}/{action}", headers=bearer("ann", "read")).status_code == 403
+    assert client.post(f"{where}/{action}", headers={"Authorization": ""}).status_code == 401
+    assert client.delete(where, headers=bearer("bob")).status_code == 404
+    assert client.patch(where, json={"priority": 1}, headers=bearer("bob")).status_code == 404
+
+
+@pytest.mark.parametrize("job", ["0", "-1", "9007199254740992", "99999999999999999999", "1.5", "x", "1%00", "%F0%9F"])
+def test_a_job_number_that_is_none_is_refused(client: TestClient, job: str) -> None:
+    for answer in (client.post(f"{JOBS}/{job}/pause"), client.delete(f"{JOBS}/{job}")):
+        assert answer.status_code in (400, 404, 422)
+
+
+def _fail(settings: Any, job_id: int, codes: dict[int, str]) -> None:
+    """What a worker does that fails some items and lets go of the rest."""
+    from store.claims import Claimer, claim, release
+    from store.commits import commit_slice
+    from store.database import Database
+    from store.rows import NewResult
+
+    database = Database(settings.database)
+    lease = claim(database, Claimer("test", "classify", (), 60.0))
+    assert lease is not None
+    failed = [NewResult(idx=idx, status="failed", error_code=code, error="x") for idx, code in codes.items()]
+    commit_slice(database, lease, failed, last=False)
+    release(database, lease)
+    database.close()
