@@ -13,14 +13,13 @@ from api.limits import Meter
 from api.problems import Problem
 from api.schemas.tokens import Scope
 from api.touches import Touches
-from store import figures, insights, tokens
+from store import insights, tokens
 from store.errors import UnknownJob
 from store.rows import JobRow
 from store.tokens import TokenRow
 from worker.settings import Settings
 
 SCOPES: tuple[Scope, ...] = ("read", "submit", "admin")  # each implies those before it
-QUEUE_RETRY_S = 60  # how long to wait when too many images are queued
 
 bearer = HTTPBearer(auto_error=False, scheme_name="token", description="`pixmill token create` makes one.")
 Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]
@@ -136,14 +135,3 @@ def own_job(here: Context, caller: Caller, job_id: int) -> JobRow:
     if found is None or not caller.sees(found.owner):
         raise Problem("not-found", f"There is no job {job_id}.", job_id=job_id)
     return found
-
-
-def check_queue(here: Context, caller: Caller, more: int = 0) -> None:
-    """Raise Problem 429 where the images of the caller's owner that wait, with `more`, exceed the limit."""
-    most = caller.limits.queued_items
-    if most is None:
-        return
-    waiting = figures.queued_items(here.database, caller.owner)
-    if waiting + more > most:
-        detail = f"Expected at most {most:,} waiting images, got {waiting:,} that wait and {more:,} more."
-        raise Problem("queue-full", detail, retry_after=QUEUE_RETRY_S, limit=most, waiting=waiting)

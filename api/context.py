@@ -18,6 +18,8 @@ from worker.settings import Settings
 if TYPE_CHECKING:
     from worker.dispatch import Dispatcher
 
+PATIENCE_S = 5.0  # of a request with a database that is locked or busy; then it is a 503
+
 T = TypeVar("T")
 
 
@@ -27,7 +29,7 @@ class Context:
     def __init__(self, settings: Settings, roots: Sequence[Path] | None = None) -> None:
         """`roots` goes before the settings' own. Raises OSError where a root is not there."""
         self.settings = settings
-        self.database = Database(settings.database)
+        self.database = Database(settings.database, patience_s=PATIENCE_S)
         self.registry = Registry(settings.models_folder)
         allowed = settings.roots if roots is None else roots
         self.roots = Roots(allowed, private=settings.home, uploads=settings.uploads_folder)

@@ -8,21 +8,20 @@ import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from typing import IO, Protocol
 
-from anyio import CancelScope, to_thread
-from starlette.responses import StreamingResponse
-from starlette.types import Receive, Scope, Send
+from anyio import to_thread
 
 from api.context import Context
-from api.problems import Problem
+from api.images.gate import Shares
+from api.images.stream import HeldResponse
 from store.database import Database
 from store.results import Filter, stream
 from worker.exporting.text import PIECES
 
-MOST = 4  # exports at once in one API process
+MOST = 4  # exports at once in one API process; half of them for one token
 CHUNK = 1 << 16  # bytes
 
 
@@ -113,29 +112,18 @@ class Exports:
     def __init__(self, context: Context) -> None:
         """Holds nothing but a count."""
         self.stopping = context.stopping
-        self._free = threading.BoundedSemaphore(MOST)
+        self._shares = Shares(MOST, "exports at once", "too-many-exports")
 
-    def start(self, make: Callable[[], Source], media_type: str, name: str) -> ExportResponse:
+    def start(self, token_id: str, make: Callable[[], Source], media_type: str, name: str) -> HeldResponse:
         """An answer whose first bytes are there already. Raises Problem where too many run; what the source raises."""
-        if not self._free.acquire(blocking=False):
-            raise Problem("too-many-exports", f"{MOST} exports are running, as many as this server writes at once.")
-        source: Source | None = None
-        try:
+        with ExitStack() as held:
+            held.enter_context(self._shares.held(token_id))
             source = make()
+            held.callback(source.end)
             first = source.read()  # what fails here is still a proper problem
-        except BaseException:
-            self._leave(source)
-            raise
+            end = held.pop_all().close
         headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "private, no-store"}
-        body = self._chunks(source, first)
-        return ExportResponse(body, lambda: self._leave(source), media_type, headers)
-
-    def _leave(self, source: Source | None) -> None:
-        try:
-            if source is not None:
-                source.end()
-        finally:
-            self._free.release()
+        return HeldResponse(self._chunks(source, first), end, media_type, headers)
 
     async def _chunks(self, source: Source, first: bytes) -> AsyncIterator[bytes]:
         chunk = first
@@ -144,22 +132,3 @@ class Exports:
             if self.stopping.is_set():
                 raise ExportBroken("the server is being stopped")
             chunk = await to_thread.run_sync(source.read, abandon_on_cancel=source.may_wait)
-
-
-class ExportResponse(StreamingResponse):
-    """A stream that is ended in any case: at its end, at an error, and when the client goes away."""
-
-    def __init__(
-        self, body: AsyncIterator[bytes], end: Callable[[], None], media_type: str, headers: dict[str, str]
-    ) -> None:
-        """`end` is called once, in a thread."""
-        super().__init__(body, media_type=media_type, headers=headers)
-        self._end = end
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send everything; what is raised on the way breaks the connection."""
-        try:
-            await super().__call__(scope, receive, send)
-        finally:
-            with CancelScope(shield=True):
-                await to_thread.run_sync(self._end)

@@ -66,7 +66,7 @@ class Exchange:
 
     def write_log(self) -> None:
         """One line: who asked for what, how it ended, how long it took. No query, header or body: they hold secrets."""
-        job = self.scope.get("path_params", {}).get("job")
+        job = self.scope.get("path_params", {}).get("job", self.noted.get("job"))
         found = {
             "request_id": self.request_id,
             "method": self.scope["method"],

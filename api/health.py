@@ -13,7 +13,7 @@ from fastapi import APIRouter, Query, Response
 from api.context import Here
 from api.schemas.text import Output
 from store import schema
-from store.workers import list_workers
+from store.figures import crew
 
 if TYPE_CHECKING:
     from api.context import Context
@@ -109,11 +109,19 @@ class Health:
         return "answers"
 
     def _worker(self) -> str:
-        since = time.time() - self._context.settings.lease_s
-        alive = [row for row in list_workers(self._context.database) if row.state != "stopped" and row.seen_at >= since]
-        if not alive:
+        """A worker with a model loaded; with none, an idle one will do while nothing waits for it.
+
+        A cold worker loads a model when the first job for it comes. Were it not ready until then, a load balancer that
+        asks here would never let that job through.
+        """
+        found = crew(self._context.database, self._context.settings.lease_s)
+        if found.warm:
+            return f"{found.warm} with a model loaded"
+        if not found.cold:
             raise ConnectionError("no worker has reported lately")
-        return f"{len(alive)} at work or waiting"
+        if found.has_work:
+            raise ConnectionError(f"images wait, and {found.cold} at work or waiting have no model loaded yet")
+        return f"{found.cold} idle; a model is loaded when the first job comes"
 
 
 def _ping(url: str) -> None:
@@ -160,7 +168,10 @@ async def ready(
     response: Response,
     verbose: str | None = Query(None, max_length=8, description="Say what each part says."),
 ) -> Readiness:
-    """Database, broker and at least one worker that reported lately. Never takes longer than about a second."""
+    """Database, broker, and a worker with a model loaded or, while nothing waits, an idle one.
+
+    Never takes longer than about a second.
+    """
     checks = await to_thread.run_sync(here.part(Health).report, limiter=_LOOKS)
     well = all(check.ok for check in checks.values())
     response.status_code = 200 if well else 503

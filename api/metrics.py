@@ -63,6 +63,9 @@ class _Collected:
         for image in found.images:
             images.add_metric([image.model, image.status], image.images)
         yield images
+        yield GaugeMetricFamily(
+            "pixmill_images_per_second", "Images that got their row in the last minute.", value=found.images_per_s
+        )
         shards = GaugeMetricFamily("pixmill_queue_shards", "Shards that wait for a worker.", labels=["queue"])
         items = GaugeMetricFamily("pixmill_queue_items", "Images in shards that wait for a worker.", labels=["queue"])
         oldest = GaugeMetricFamily("pixmill_queue_oldest_seconds", "Age of the oldest waiting job.", labels=["queue"])

@@ -55,5 +55,11 @@ class Touches:
 
     def _run(self) -> None:
         while not self._stop.wait(EVERY_S):
+            self._flush_anyway()
+        self._flush_anyway()
+
+    def _flush_anyway(self) -> None:
+        try:
             self.flush()
-        self.flush()
+        except Exception:  # the thread is there for as long as the process
+            log.exception("the last use of some tokens was not written")

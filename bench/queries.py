@@ -23,6 +23,7 @@ from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 import psutil
+from sqlalchemy import text
 
 from bench.million import make
 from store import jobs
@@ -61,6 +62,7 @@ FILTERS = {
     "path_prefix=folder_0123/&label=label_0": "folder, label",
     "status=failed&path_prefix=folder_03": "failed, folders",
 }
+MEASURED = ("evaluation", "classes", "confusion", "calibration", "mistakes")
 ORDERS = ("item", "least_sure", "most_sure", "most_wrong", "newest")
 
 
@@ -75,7 +77,31 @@ def questions(job: int) -> dict[str, str]:
     asked |= {"items of a label": f"{base}/items?true_label=label_3", "item": f"{base}/items/777777"}
     asked |= {"jobs": "/api/v1/jobs", "job": base, "summary": f"{base}/summary"}
     asked |= {"across: label": "/api/v1/results?label=label_1", "across: model": "/api/v1/results?model=birds@1"}
+    for run, name in enumerate(("run", "other run"), 1):
+        asked |= {f"{name}: {what}": f"/api/v1/runs/{run}/{what}" for what in MEASURED}
+        asked[f"{name}: confusion, 1000"] = f"/api/v1/runs/{run}/confusion?limit=1000"
+    asked |= {"evaluation": f"{base}/evaluation", "compare": "/api/v1/runs/compare?a=1&b=2"}
     return {name: quote(path, safe="/?=&:@") for name, path in asked.items()}
+
+
+def add_runs(url: str, job: int) -> None:
+    """Two runs that were evaluated by the job of a million results."""
+    database = Database(url)
+    query = """INSERT INTO runs (name, state, recipe, created_at, started_at, finished_at, evaluation_job_id)
+        VALUES (:name, 'done', '{}', 1.7e9, 1.7e9, 1.700002e9, :job)"""
+    with database.write() as connection:
+        connection.execute(text(query), [{"name": name, "job": job} for name in ("one", "other")])
+    database.close()
+
+
+def measure_first(served: Served, asked: dict[str, str]) -> None:
+    """Ask for what looks at a million rows once, and say how long that took."""
+    for name in ("evaluation", "compare"):
+        before = time.perf_counter()
+        answer = served.client.get(asked[name], timeout=600)
+        assert answer.status_code == 200, answer.text[:300]
+        took = time.perf_counter() - before
+        print(f"the first {name}: {took:.1f} s, {len(answer.content) / 2**20:.1f} MB")
 
 
 class Reader(threading.Thread):
@@ -204,8 +230,10 @@ def main(kind: str, rows: int, seconds: float) -> None:
         (scratch / "home").mkdir()
         before = time.perf_counter()
         job = make(url, rows)
+        add_runs(url, job)
         print(f"{kind}: {rows:,} results made in {time.perf_counter() - before:.0f} s")
         served = stack.enter_context(serving(Home(scratch / "home"), [scratch], database_url=url))
+        measure_first(served, questions(job))
         with writing(url):
             quick = ask_all(served, job, seconds)
         flat = export_all(served, job)

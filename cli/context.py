@@ -35,7 +35,7 @@ def settings() -> Settings:
 def make_home(chosen: Settings) -> None:
     """Make the home folder. Raises CommandError where that is not possible, or the disk is full."""
     try:
-        chosen.home.mkdir(parents=True, exist_ok=True)
+        chosen.home.mkdir(mode=0o700, parents=True, exist_ok=True)  # the database holds secrets of webhooks
         with tempfile.TemporaryFile(dir=chosen.home):
             pass
         free_mb = shutil.disk_usage(chosen.home).free >> 20

@@ -47,6 +47,7 @@ TABLE: tuple[tuple[str, str, Exit], ...] = (
     ("store.errors", "StoreError", Exit.UNEXPECTED),
     ("worker.broker", "BrokerError", Exit.UNREACHABLE),
     ("api.client.errors", "Unreachable", Exit.UNREACHABLE),
+    ("api.client.errors", "NotReadable", Exit.NOT_FOUND),
     ("api.client.errors", "BrokenAnswer", Exit.UNREACHABLE),
     ("api.client.errors", "NotAllowed", Exit.NOT_ALLOWED),
     ("api.client.errors", "TooMany", Exit.NOT_ALLOWED),

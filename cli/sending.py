@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from api.client import Client
-from api.client.files import Sending
+from api.client.files import Sending, why_not
 from cli.desk import Pictures
 from cli.errors import CommandError
 from cli.orders import read
-from cli.output import err, interactive, say
+from cli.output import err, interactive, name_text, say
 from worker.settings import Settings
 
 if TYPE_CHECKING:
@@ -88,9 +88,17 @@ def _listed(source: Source) -> list[str]:
 
 
 def _files(source: Source) -> Iterator[Sending]:
-    """Every file of a source once, an archive as it is, under its name below the source's root."""
+    """Every file of a source once, an archive as it is, under its name below the source's root.
+
+    What cannot be read here, and what a link would bring from outside of the folder, is left out, and named.
+    """
     sent: set[bytes] = set()
     for entry in source:
         if entry.path not in sent:
             sent.add(entry.path)
-            yield Sending(source.root / os.fsdecode(entry.path), entry.path.lstrip(b"/"))
+            file = source.root / os.fsdecode(entry.path)
+            why = why_not(file, source.root if source.confined else None)
+            if why is None:
+                yield Sending(file, entry.path.lstrip(b"/"))
+            else:
+                say(f"Not sent: {name_text(entry.path)} {why}.", "yellow")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.context import make_home, settings
+from cli.context import make_home, registry, settings
 from cli.errors import CommandError, Exit
 from cli.listening import Place, find_roots, free_port, reachable
 from cli.opening import stays_here
@@ -121,7 +121,7 @@ def _greet(chosen: Settings, place: Place) -> None:
     say(f"  export PIXMILL_SERVER={place.url} PIXMILL_TOKEN=$(cat {token})")
     say(
         "  curl --oauth2-bearer $PIXMILL_TOKEN $PIXMILL_SERVER/api/v1/jobs -H content-type:application/json "
-        f"-d {shlex.quote(json.dumps({'kind': 'classify', 'source': {'folder': str(place.roots[0])}}))}"
+        f"-d {shlex.quote(json.dumps(_first_job(chosen, place)))}"
     )
     say("Ctrl-C stops everything; open jobs go on at the next start.")
 
@@ -235,3 +235,10 @@ def _last_line(log: Path) -> str:
     except OSError:
         return ""
     return next((line.removeprefix("Error: ") for line in reversed(lines) if line), "")
+
+
+def _first_job(chosen: Settings, place: Place) -> dict[str, object]:
+    """A job to try it with; the model is named where there are several."""
+    job: dict[str, object] = {"kind": "classify", "source": {"folder": str(place.roots[0])}}
+    names = {version.manifest.name for version in registry(chosen).list()}
+    return job if len(names) == 1 else {**job, "model": min(names, default="MODEL")}

@@ -21,13 +21,14 @@ MAX_BYTES = 16 * 2**30  # unpacked; the largest Keras application has 1.4 GiB
 MAX_EXPANSION = 100  # a file's size over its size in the zip; labels.json reaches four
 
 
-def export_bundle(version: ModelVersion, destination: Path) -> Path:
+def export_bundle(version: ModelVersion, destination: Path, *, with_report: bool = True) -> Path:
     """Write a version as a .zip, or as a folder where the name does not end in .zip; overwrites nothing.
 
-    The card and the report go along. The compiled form is left out: it is made anew, for the machine that imports.
+    The card goes along, and the report, which shows pictures, `with_report`. The compiled form is left out: it is made
+    anew, for the machine that imports.
     """
     files = [version.path / name for name in KEPT if (version.path / name).is_file()]
-    if (version.path / REPORT).is_dir():
+    if with_report and (version.path / REPORT).is_dir():
         files += plain_files(version.path / REPORT)
     members = {str(file.relative_to(version.path)): file for file in files}
     if destination.exists():

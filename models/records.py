@@ -17,7 +17,7 @@ Record = dict[str, Any]
 class ModelFacts:
     """What is told of a model version. `input`: height, width, channels; `labels`: None where they were not asked for.
 
-    `path` is where it lies on the machine that tells; `created_at` RFC 3339.
+    `path` is where it lies on the machine that tells, empty where that is not told; `created_at` RFC 3339.
     """
 
     reference: str

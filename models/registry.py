@@ -180,8 +180,11 @@ class Registry:
 
     def list(self) -> Sequence[ModelVersion]:
         """Every version, by name and number."""
-        names = sorted(entry.name for entry in self._entries(self.root))
-        return [self._open(name, number) for name in names for number in self._numbers(name)]
+        return [self._open(name, number) for name in self.names() for number in self._numbers(name)]
+
+    def names(self) -> Sequence[str]:
+        """The names of the models, sorted."""
+        return sorted(entry.name for entry in self._entries(self.root))
 
     def _replace_report(self, place: Path, report: Path) -> None:
         plain_files(report)

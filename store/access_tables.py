@@ -44,7 +44,7 @@ uploads = Table(
     Column("created_at", Double, nullable=False),
     Column("touched_at", Double, nullable=False),
     Column("job_id", Id, ForeignKey("jobs.id"), nullable=True, index=True),
-    states("state", "open", "sealed"),
+    states("state", "open", "sealed", "gone"),  # gone: its files are being deleted
 )
 
 webhooks = Table(

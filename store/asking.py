@@ -231,6 +231,8 @@ def plain(value: Any) -> Any:
 
 def _refused(error: Exception) -> QueryRefused:
     words = error.diag.message_primary if isinstance(error, psycopg.Error) else str(error)
+    if (words or "").strip() == "not authorized":  # SQLite's word where the statement does more than read
+        words = "questions only read what they may; this one would do more"
     return QueryRefused(f"The database refused: {(words or str(error)).strip() or type(error).__name__}")
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from store.errors import DatabaseUnavailable
@@ -29,6 +30,10 @@ log = logging.getLogger(__name__)
 # (sqlite.org/wal.html#walresetbug; research/reliability §4.1).
 WAL_SAFE = (3, 51, 3)
 BUSY_TIMEOUT_MS = 30_000
+PATIENCE_S = BUSY_TIMEOUT_MS / 1000
+# Threads of a SQLite file that wait to write hold a connection each: more than the 40 of requests, with those beside.
+FILE_POOL = {"pool_size": 20, "max_overflow": 60}
+ACKNOWLEDGED_S = 15  # what was sent to PostgreSQL and is not received for so long has met a dead machine or network
 
 
 def sqlite_module() -> ModuleType:
@@ -41,8 +46,11 @@ def sqlite_module() -> ModuleType:
 class Database:
     """One database and its connection pool. Make it in the process that uses it: connections do not survive a fork."""
 
-    def __init__(self, url: str) -> None:
-        """Prepare, without connecting. Raises DatabaseUnavailable for a URL that is neither SQLite nor PostgreSQL."""
+    def __init__(self, url: str, *, patience_s: float = PATIENCE_S) -> None:
+        """Prepare, without connecting. Raises DatabaseUnavailable for a URL that is neither SQLite nor PostgreSQL.
+
+        `patience_s`: how long a transaction waits for a lock, and how long for a free connection.
+        """
         try:
             parsed = make_url(url)
         except ArgumentError as error:
@@ -54,6 +62,7 @@ class Database:
         if parsed.get_backend_name() == "postgresql" and parsed.get_driver_name() != "psycopg":
             parsed = parsed.set(drivername="postgresql+psycopg")
         self.url = parsed
+        self.patience_s = patience_s
         self.is_sqlite = parsed.get_backend_name() == "sqlite"
         self.where = str(parsed.database) if self.is_sqlite else parsed.render_as_string(hide_password=True)
         self.engine: Engine = self._sqlite_engine() if self.is_sqlite else self._postgresql_engine()
@@ -61,13 +70,15 @@ class Database:
     def _sqlite_engine(self) -> Engine:
         module = sqlite_module()
         # Ours is read by one process after the other; a connection may move between threads of the pool.
-        engine = create_engine(self.url, module=module, connect_args={"check_same_thread": False})
+        is_file = self.url.database not in (None, "", ":memory:")
+        pool: dict[str, Any] = {**FILE_POOL, "pool_timeout": self.patience_s} if is_file else {}
+        engine = create_engine(self.url, module=module, connect_args={"check_same_thread": False}, **pool)
         journal = "WAL" if module.sqlite_version_info >= WAL_SAFE else "TRUNCATE"
 
         @event.listens_for(engine, "connect")
         def _connect(dbapi: Any, _: ConnectionPoolEntry) -> None:
             dbapi.isolation_level = None  # the driver begins nothing by itself; `_begin` below does
-            for pragma in (f"busy_timeout={BUSY_TIMEOUT_MS}", f"journal_mode={journal}", "foreign_keys=ON"):
+            for pragma in (f"busy_timeout={self.patience_s * 1000:.0f}", f"journal_mode={journal}", "foreign_keys=ON"):
                 dbapi.execute(f"PRAGMA {pragma}")
 
         @event.listens_for(engine, "begin")
@@ -84,14 +95,19 @@ class Database:
         return engine
 
     def _postgresql_engine(self) -> Engine:
-        settings = "-c idle_in_transaction_session_timeout=60s -c lock_timeout=30s"
+        settings = f"-c idle_in_transaction_session_timeout=60s -c lock_timeout={self.patience_s * 1000:.0f}ms"
         return create_engine(
             self.url,
             pool_pre_ping=True,
+            pool_timeout=self.patience_s,
             connect_args={
                 "connect_timeout": 5,
                 "options": settings,
-                "keepalives_idle": 30,
+                # The first for what waits for an answer, the second for what was sent; Linux has both.
+                "keepalives_idle": 10,
+                "keepalives_interval": 5,
+                "keepalives_count": 3,
+                "tcp_user_timeout": ACKNOWLEDGED_S * 1000,
                 "application_name": "pixmill",
             },
         )
@@ -103,6 +119,11 @@ class Database:
                 yield connection
         except DBAPIError as error:
             raise explain(error, self.where) from error
+        except PoolTimeout as error:
+            raise DatabaseUnavailable(
+                f"Expected a connection to the database {self.where} within {self.patience_s:g} s, "
+                "but all of them stayed in use. Try again."
+            ) from error
 
     @contextmanager
     def read(self) -> Iterator[Connection]:

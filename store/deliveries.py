@@ -4,7 +4,7 @@ import uuid
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Select, delete, func, or_, select, update
+from sqlalchemy import Connection, Row, Select, delete, func, or_, select, update
 
 from store.clock import db_now
 from store.database import Database
@@ -51,21 +51,24 @@ def new_delivery(webhook_id: str, kind: str, body: str) -> dict[str, Any]:
     }
 
 
-def due(database: Database, n: int, *, lease_s: float = 60.0, per_webhook: int = 2) -> list[Due]:
+def due(
+    database: Database, n: int, *, lease_s: float = 60.0, per_webhook: int = 2, per_owner: int | None = None
+) -> list[Due]:
     """Lease at most `n` deliveries of active webhooks; each counts as an attempt from now on.
 
-    At most `per_webhook` are leased at a time per webhook: a receiver that is down does not hold up the others. Where
-    a process ends before it settles one, that one is due again after `lease_s`.
+    At most `per_webhook` are leased at a time per webhook, and `per_owner` per owner: a receiver that is down does not
+    hold up the others. Owners of whom the fewest are under way come first. Where a process ends before it settles one,
+    that one is due again after `lease_s`.
     """
     with database.read() as connection:
-        ready = connection.execute(_ready(per_webhook).limit(n)).all()
+        ready = connection.execute(_ready(per_webhook, per_owner).limit(n)).all()
     leased = []
     for row in ready:
         with database.write() as connection:
             # The webhook first: nobody leases another one of its deliveries between the count and the lease.
             hook = select(webhooks).where(webhooks.c.id == row.webhook_id).with_for_update(key_share=True)
             webhook = connection.execute(hook).first()
-            if webhook is None or connection.scalar(_under_way(row.webhook_id)) >= per_webhook:
+            if webhook is None or _is_full(connection, webhook, per_webhook, per_owner):
                 continue
             taken = connection.execute(
                 update(deliveries)
@@ -83,25 +86,40 @@ def _is_ready() -> tuple[Any, ...]:
     return deliveries.c.state == "due", deliveries.c.not_before <= db_now(), free
 
 
-def _ready(per_webhook: int) -> Select[Any]:
-    """Deliveries that may be leased, in the order in which they came; of each webhook no more than that many."""
+def _ready(per_webhook: int, per_owner: int | None) -> Select[Any]:
+    """Deliveries that may be leased, of each webhook and owner no more than that many; the least served owner first."""
     place = func.row_number().over(partition_by=deliveries.c.webhook_id, order_by=deliveries.c.id).label("place")
     ranked = (
-        select(deliveries.c.id, deliveries.c.webhook_id, place)
+        select(deliveries.c.id, deliveries.c.webhook_id, webhooks.c.owner, place)
         .join(webhooks, webhooks.c.id == deliveries.c.webhook_id)
         .where(webhooks.c.active, *_is_ready())
         .subquery()
     )
     # Those under way count too: what cannot be leased now must not stand before what can.
-    leased = deliveries.alias("leased")
-    is_leased = (leased.c.state == "due") & (leased.c.leased_until > db_now())
-    busy = select(func.count()).where(leased.c.webhook_id == ranked.c.webhook_id, is_leased).scalar_subquery()
-    return select(ranked.c.id, ranked.c.webhook_id).where(ranked.c.place + busy <= per_webhook).order_by(ranked.c.id)
+    busy = _leased().subquery()
+    of_webhook = select(func.count()).where(busy.c.webhook_id == ranked.c.webhook_id).scalar_subquery()
+    of_owner = select(func.count()).where(busy.c.owner == ranked.c.owner).scalar_subquery()
+    found = select(ranked.c.id, ranked.c.webhook_id).where(ranked.c.place + of_webhook <= per_webhook)
+    if per_owner is not None:
+        found = found.where(of_owner < per_owner)
+    return found.order_by(of_owner, ranked.c.id)
 
 
-def _under_way(webhook_id: str) -> Select[Any]:
-    leased = (deliveries.c.state == "due") & (deliveries.c.leased_until > db_now())
-    return select(func.count()).select_from(deliveries).where(deliveries.c.webhook_id == webhook_id, leased)
+def _leased() -> Select[Any]:
+    """The webhook and owner of each delivery that is under way."""
+    leased, hooks = deliveries.alias("leased"), webhooks.alias("hooks")
+    return (
+        select(leased.c.webhook_id, hooks.c.owner)
+        .join(hooks, hooks.c.id == leased.c.webhook_id)
+        .where(leased.c.state == "due", leased.c.leased_until > db_now())
+    )
+
+
+def _is_full(connection: Connection, webhook: Row[Any], per_webhook: int, per_owner: int | None) -> bool:
+    """Whether a webhook or its owner has as many deliveries under way as it may; the owner's are not locked."""
+    found = [webhook_id for webhook_id, owner in connection.execute(_leased()) if owner == webhook.owner]
+    full = per_owner is not None and len(found) >= per_owner
+    return full or found.count(webhook.id) >= per_webhook
 
 
 def settle(

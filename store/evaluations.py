@@ -4,9 +4,9 @@ import json
 import os
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Any, NamedTuple
+from typing import Any
 
-from sqlalchemy import Connection, Row, Select, String, cast, func, select, text
+from sqlalchemy import Connection, Row, Select, String, cast, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 
 from store.clock import db_now
@@ -14,20 +14,11 @@ from store.database import Database
 from store.errors import UnknownJob
 from store.paths import from_columns
 from store.rows import Lease, NewItem
-from store.run_rows import ConfusionRow, EvaluationFacts, EvaluationRow, FlipRow, PredictionRow, Split
+from store.run_rows import EvaluationFacts, EvaluationRow, FlipRow, PredictionRow, Split
 from store.runs import fence, hold_job
 from store.tables import evaluations, items, jobs, models, results, run_items, runs
 
 PAGE = 2_000  # rows per query: keyset pages instead of one long transaction
-
-
-class ScoreBin(NamedTuple):
-    """Images whose score lies in one tenth, numbered from 0: how many, their mean score, the part that was right."""
-
-    bin: int
-    images: int
-    mean_score: float
-    accuracy: float
 
 
 # Copies within one job have one answer: the first stands for all of them. Materialized, and joined by plain equality,
@@ -128,34 +119,6 @@ def _prediction(row: Row[Any], root: bytes) -> PredictionRow:
         score=row.score,
         topk=tuple(entry["label"] for entry in json.loads(row.topk)),
     )
-
-
-def confusion(database: Database, job_id: int) -> list[ConfusionRow]:
-    """How often which true label got which prediction, sorted by both."""
-    pair = (items.c.label, results.c.label)
-    query = (
-        select(*pair, func.count())
-        .join(items, (items.c.job_id == results.c.job_id) & (items.c.idx == results.c.idx))
-        .where(results.c.job_id == job_id, results.c.status == "ok", items.c.label.is_not(None))
-        .group_by(*pair)
-    )
-    with database.read() as connection:
-        found = [ConfusionRow(true, predicted, count) for true, predicted, count in connection.execute(query)]
-    return sorted(found, key=lambda row: (row.true_label, row.label))  # not by a database's own collation
-
-
-def calibration(database: Database, job_id: int) -> list[ScoreBin]:
-    """The tenths of the scores that have images, in order."""
-    query = "SELECT bin, images, mean_score, accuracy FROM v_calibration WHERE job_id = :job_id ORDER BY bin"
-    with database.read() as connection:
-        return [ScoreBin(*row) for row in connection.execute(text(query), {"job_id": job_id})]
-
-
-def top5_share(database: Database, job_id: int) -> float:
-    """The part of the labelled images whose true label is among the five best answers; 0 where there is none."""
-    query = text("SELECT top5_accuracy FROM v_evaluations WHERE job_id = :job_id")
-    with database.read() as connection:
-        return float(connection.scalar(query, {"job_id": job_id}) or 0.0)
 
 
 def record_evaluation(database: Database, job_id: int, facts: EvaluationFacts, lease: Lease | None = None) -> None:

@@ -4,13 +4,17 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, bindparam, func, or_, select
 
 from store.clock import db_now
 from store.counters import FENCED_COMMITS, LEASE_EXPIRIES, images_name, read_counters
 from store.database import Database
-from store.states import CLAIMABLE, FINAL, JobState, ShardState
-from store.tables import jobs, models, shards, workers
+from store.states import CLAIMABLE, UNFINISHED, JobState, ShardState
+from store.tables import jobs, models, results, shards, workers
+from store.waiting import waiting_items
+
+RATE_S = 60.0
+BEGUN = (JobState.RUNNING, JobState.PAUSED, JobState.CANCELLING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,16 @@ class Figures:
     workers: list[WorkerFigure]
     lease_expiries: int
     fenced_commits: int
+    images_per_s: float  # of the last RATE_S seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Crew:
+    """The classify workers that were heard of lately, and whether images wait for them."""
+
+    warm: int  # with a model loaded
+    cold: int  # without
+    has_work: bool
 
 
 def figures(database: Database) -> Figures:
@@ -67,6 +81,7 @@ def figures(database: Database) -> Figures:
             workers=_workers(connection),
             lease_expiries=counted.get(LEASE_EXPIRIES, 0),
             fenced_commits=counted.get(FENCED_COMMITS, 0),
+            images_per_s=_rate(connection),
         )
 
 
@@ -117,13 +132,31 @@ def _workers(connection: Connection) -> list[WorkerFigure]:
     ]
 
 
-def queued_items(database: Database, owner: str) -> int:
-    """Items of an owner's unfinished jobs that have no result yet, with those that a scan has found so far."""
-    open_jobs = (jobs.c.owner == owner) & jobs.c.state.not_in((*FINAL, JobState.CANCELLING))
-    done = (
-        select(func.coalesce(func.sum(shards.c.ok + shards.c.failed), 0))
-        .where(shards.c.job_id == jobs.c.id)
-        .scalar_subquery()
+def _rate(connection: Connection) -> float:
+    """Rows written lately, counted by the index on their time in the few jobs that can have any."""
+    # A number, not an expression: PostgreSQL uses no index for a clock that may change while it reads.
+    since = float(connection.scalar(select(db_now())) or 0.0) - RATE_S
+    recent = or_(jobs.c.state.in_(BEGUN), jobs.c.finished_at > since)
+    ids = connection.execute(select(jobs.c.id).where(recent)).scalars().all()
+    written = select(func.count()).where(results.c.job_id == bindparam("job"), results.c.created_at > since)
+    return round(sum(int(connection.scalar(written, {"job": job_id}) or 0) for job_id in ids) / RATE_S, 3)
+
+
+def crew(database: Database, lately_s: float) -> Crew:
+    """The workers that can classify now. Trainings are none of theirs: a trainer's name ends with its queue."""
+    w = workers.c
+    here = (w.state != "stopped") & (w.seen_at >= db_now() - lately_s) & w.id.not_like("%/train")
+    work = (
+        select(shards.c.id)
+        .join(jobs, jobs.c.id == shards.c.job_id)
+        .where(jobs.c.state.in_(CLAIMABLE), shards.c.queue == "classify", shards.c.state.in_(UNFINISHED))
     )
     with database.read() as connection:
-        return int(connection.scalar(select(func.coalesce(func.sum(jobs.c.n_items - done), 0)).where(open_jobs)) or 0)
+        held = [bool(model) for model in connection.execute(select(w.model).where(here)).scalars()]
+        return Crew(held.count(True), held.count(False), bool(connection.scalar(select(work.exists()))))
+
+
+def queued_items(database: Database, owner: str) -> int:
+    """How many images of an owner wait."""
+    with database.read() as connection:
+        return waiting_items(connection, owner)

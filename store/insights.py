@@ -2,9 +2,10 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from functools import cache
 from typing import Any, TypedDict, Unpack
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, String, cast, func, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, String, bindparam, cast, func, select
 
 from store.database import Database
 from store.errors import UnknownJob
@@ -22,7 +23,7 @@ def job(database: Database, job_id: int) -> JobRow:
 
 def read_job(connection: Connection, job_id: int) -> JobRow:
     """One job with its totals, in a transaction of the caller's. Raises UnknownJob."""
-    row = connection.execute(_jobs_query().where(jobs.c.id == job_id)).first()
+    row = connection.execute(_one_job(), {"wanted": job_id}).first()
     if row is None:
         raise UnknownJob(job_id)
     return _job_row(row)
@@ -72,6 +73,12 @@ def _versions(reference: str) -> Select[int]:
     return select(models.c.id).where(models.c.name == name, cast(models.c.version, String) == version)
 
 
+@cache  # every request asks for its job: putting the statement together took longer than running it
+def _one_job() -> Select[Any]:
+    return _jobs_query().where(jobs.c.id == bindparam("wanted"))
+
+
+@cache
 def _jobs_query() -> Select[Any]:
     def total(column: str) -> Any:
         summed = select(func.coalesce(func.sum(shards.c[column]), 0)).where(shards.c.job_id == jobs.c.id)

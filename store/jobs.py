@@ -3,11 +3,11 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import ColumnElement, Connection, ScalarSelect, case, delete, func, literal_column, select, update
 
-from store import tallies
+from store import removal, tallies
 from store.claims import kind_of, lock_job
 from store.clock import db_now
 from store.counters import count_up, images_name
@@ -31,6 +31,9 @@ from store.states import (
     ShardState,
 )
 from store.tables import jobs, results, shards
+from store.waiting import check_room, line_up
+
+What = Literal["both", "left"]  # to run again: what failed and what was never run, or that alone
 
 FAILED = results.c.status == literal_column("'failed'")  # as their index says it
 
@@ -98,19 +101,35 @@ def cancel(database: Database, job_id: int, keep_best: bool = False) -> None:
     `keep_best`, of a training: its worker ends it early, makes a model of the best epoch, and calls it cancelled then;
     another worker does where that one dies. Where nothing is there to keep, it is cancelled at once.
 
+    A scan ends, and its job is cancelled without images, at once: whoever looks for them finds that out when he writes.
     Ready shards are cancelled at once. Leased ones are given back by their workers at the next batch, or by the sweeper
     when their lease ends; then the job is `cancelled`.
     """
     with database.write() as connection:
         if keep_best and _end_early(connection, job_id):
             return
-        _move(connection, job_id, CANCELLABLE, "cancelled", state=JobState.CANCELLING)
-        mine = shards.c.job_id == job_id
-        connection.execute(
-            update(shards).where(mine, shards.c.state == ShardState.READY).values(state=ShardState.CANCELLED)
-        )
-        record(connection, job_id, "cancelling", {})
-        close_cancelled(connection, job_id)
+        if not (was_scanning := _end_scan(connection, job_id)):
+            _move(connection, job_id, CANCELLABLE, "cancelled", state=JobState.CANCELLING)
+            ready = (shards.c.job_id == job_id) & (shards.c.state == ShardState.READY)
+            connection.execute(update(shards).where(ready).values(state=ShardState.CANCELLED))
+            record(connection, job_id, "cancelling", {})
+            close_cancelled(connection, job_id)
+    if was_scanning:
+        removal.clear_items(database, job_id)
+
+
+def _end_scan(connection: Connection, job_id: int) -> bool:
+    """Cancel a job whose images are still looked for; False where they are not."""
+    state = lock_job(connection, job_id)
+    if state != JobState.SCANNING:
+        return False
+    if connection.scalar(select(jobs.c.options).where(jobs.c.id == job_id)) == "{}":  # see removal.mark
+        raise IllegalMove(job_id, state, "cancelled: it is being removed")
+    ended: dict[str, Any] = {"state": JobState.CANCELLED, "finished_at": db_now()}
+    ended |= {"options": "{}", "claimed_at": None, "n_items": 0}
+    connection.execute(update(jobs).where(jobs.c.id == job_id).values(ended))
+    record(connection, job_id, "cancelled", {})
+    return True
 
 
 def _end_early(connection: Connection, job_id: int) -> bool:
@@ -154,14 +173,21 @@ def close_cancelled(connection: Connection, job_id: int) -> None:
         record(connection, job_id, "cancelled", {})
 
 
-def retry(database: Database, job_id: int, codes: Sequence[str] = ()) -> int:
+def retry(
+    database: Database, job_id: int, codes: Sequence[str] = (), *, what: What = "both", most: int | None = None
+) -> int:
     """Run again what failed (only those error `codes`, if given) and what was never run, in the same job.
 
-    A training goes on from its checkpoint. Returns how many items will run. Raises UnknownJob, IllegalMove,
-    NothingToDo (of a training: it has its model).
+    `what` "left" leaves alone what failed. A training goes on from its checkpoint. `most`: images of the job's owner
+    that may wait. Returns how many items will run. Raises UnknownJob, IllegalMove, QueueFull, NothingToDo (of a
+    training: it has its model).
     """
+    if codes and what == "left":
+        raise ValueError("expected error codes, or only what was never run; got both")
     forgotten: dict[str, int] = {}
     with database.write() as connection:
+        owner = connection.scalar(select(jobs.c.owner).where(jobs.c.id == job_id)) or ""
+        line_up(connection, owner)
         again = {"state": JobState.ACCEPTED, "started_at": None, "finished_at": None, "error": None}
         _move(connection, job_id, RETRYABLE, "retried", **again)
         if kind_of(connection, job_id) is JobKind.FINETUNE:
@@ -169,23 +195,25 @@ def retry(database: Database, job_id: int, codes: Sequence[str] = ()) -> int:
                 raise IllegalMove(job_id, "a training", "retried for some error codes only")
             left = reopen(connection, job_id)
         else:
-            left, forgotten = _reopen_items(connection, job_id, codes)
+            left, forgotten = _reopen_items(connection, job_id, codes, what)
         if left == 0:
             raise NothingToDo(job_id, codes)  # and the transaction is as if it had never been
+        if most is not None:
+            check_room(connection, owner, most)
         record(connection, job_id, "retried", {"items": left, "codes": list(codes)})
         count_up(connection, forgotten)
         return left
 
 
-def _reopen_items(connection: Connection, job_id: int, codes: Sequence[str]) -> tuple[int, dict[str, int]]:
-    """Forget what failed (as `codes`), and hand out again the shards where items are left.
+def _reopen_items(connection: Connection, job_id: int, codes: Sequence[str], what: What) -> tuple[int, dict[str, int]]:
+    """Forget what failed (as `codes`), if that is wanted, and hand out again the shards where items are left.
 
     Returns how many those are, and the counter of failed images with what is forgotten: they stay counted there.
     """
     # Whoever still holds a shard is fenced off first: nothing is written while the rows are counted.
     leased = (shards.c.job_id == job_id) & (shards.c.state == ShardState.LEASED)
     connection.execute(update(shards).where(leased).values(state=ShardState.READY, token=None, lease_until=None))
-    forgotten = _forget_failed(connection, job_id, codes)
+    forgotten = _forget_failed(connection, job_id, codes) if what == "both" else Counter[str]()
     _reopen_shards(connection, job_id)
     done = select(func.count()).select_from(results).where(results.c.job_id == job_id)
     left = int(connection.scalar(select(jobs.c.n_items - done.scalar_subquery()).where(jobs.c.id == job_id)) or 0)

@@ -11,8 +11,7 @@ from sqlalchemy import ColumnElement, Connection, Select, func, select
 from store.patterns import literal_prefix, starts_with
 from store.results import FAILED, OK, WRONG, Filter, score_range
 from store.tables import corrections, items, results, tallies
-
-BINS = 20  # of the tallies of scores, each 0.05 wide
+from store.tallies import bin_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,14 +89,10 @@ class _Tallies:
 
     def of_scores(self, chosen: Filter) -> int:
         """No fewer than have a score in the range: whole bins are counted."""
-        low = f"{_bin(chosen.min_score or 0.0):02}"
-        high = f"{_bin(1.0 if chosen.max_score is None else chosen.max_score):02}"
+        low = f"{bin_of(chosen.min_score or 0.0):02}"
+        high = f"{bin_of(1.0 if chosen.max_score is None else chosen.max_score):02}"
         query = select(func.coalesce(func.sum(tallies.c.n), 0)).where(*self._of("score"))
         return int(self._connection.scalar(query.where(tallies.c.value.between(low, high))) or 0)
 
     def _of(self, kind: str) -> tuple[ColumnElement[bool], ...]:
         return tallies.c.job_id == self._job_id, tallies.c.kind == kind
-
-
-def _bin(score: float) -> int:
-    return max(0, min(BINS - 1, int(score * BINS)))

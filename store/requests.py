@@ -8,10 +8,17 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from store.clock import db_now
 from store.database import Database
-from store.errors import KeyTaken
+from store.errors import KeyTaken, StoreError
 from store.tables import requests
 
 KEEP_S = 24 * 3600.0  # how long a key of a job that is gone still stands for it
+
+
+class KeyFreed(StoreError):
+    """The job that had an idempotency key was discarded at this moment: the same request may be sent again."""
+
+    def __init__(self) -> None:
+        super().__init__("The first of these requests was refused a moment ago; send it again.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +53,7 @@ def _find(connection: Connection, owner: str, key: str) -> RequestRow | None:
 
 
 def take(connection: Connection, asked: RequestKey, job_id: int) -> None:
-    """Give a key to a job, in the transaction that makes the job. Raises KeyTaken where another one has it.
+    """Give a key to a job, in the transaction that makes the job. Raises KeyTaken where another one has it; KeyFreed.
 
     Where another transaction is about to take it, this waits until that one is over.
     """
@@ -60,8 +67,8 @@ def take(connection: Connection, asked: RequestKey, job_id: int) -> None:
     if made.first() is not None:
         return
     taken = _find(connection, asked.owner, asked.key)
-    if taken is None:  # it was freed a moment ago: the client asks again
-        raise KeyTaken(None, fingerprint_matches=True)
+    if taken is None:
+        raise KeyFreed
     raise KeyTaken(taken.job_id, fingerprint_matches=taken.fingerprint == asked.fingerprint)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, FromClause, Select, and_, false, literal_column, select
+from sqlalchemy import ColumnElement, Connection, FromClause, Select, and_, bindparam, false, literal_column, select
 
 from store.database import Database
 from store.errors import UnknownJob
@@ -102,14 +102,16 @@ def stream(database: Database, job_id: int, chosen: Filter | None = None) -> Ite
         last = page[-1].idx
 
 
+_HEAD = (
+    select(jobs.c.root, jobs.c.root_raw, models.c.name, models.c.version)
+    .outerjoin(models, models.c.id == jobs.c.model_id)
+    .where(jobs.c.id == bindparam("wanted"))
+)
+
+
 def head_of(connection: Connection, job_id: int) -> Head:
     """The job's part of its results. Raises UnknownJob."""
-    query = (
-        select(jobs.c.root, jobs.c.root_raw, models.c.name, models.c.version)
-        .outerjoin(models, models.c.id == jobs.c.model_id)
-        .where(jobs.c.id == job_id)
-    )
-    row = connection.execute(query).first()
+    row = connection.execute(_HEAD, {"wanted": job_id}).first()
     if row is None:
         raise UnknownJob(job_id)
     return Head(from_columns(row.root, row.root_raw), f"{row.name}@{row.version}" if row.name else None)

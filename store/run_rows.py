@@ -207,15 +207,6 @@ class PredictionRow:
 
 
 @dataclass(frozen=True, slots=True)
-class ConfusionRow:
-    """How many images of one true label got one predicted label."""
-
-    true_label: str
-    label: str
-    images: int
-
-
-@dataclass(frozen=True, slots=True)
 class FlipRow:
     """An image that one of two jobs labelled right and the other wrong; `gained`: wrong in A, right in B."""
 

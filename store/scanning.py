@@ -7,7 +7,7 @@ import json
 import os
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, func, insert, select, update
@@ -43,7 +43,7 @@ def open_job(
     """Write a job that is being scanned, and hold its scan; returns its id. Durable where there is a request or a key.
 
     `request`: what was asked, as JSON, kept until the job is accepted, so that another process can begin again.
-    The key is taken in the same transaction. Raises KeyTaken.
+    The key is taken in the same transaction. Raises KeyTaken, KeyFreed.
     """
     values = {
         **_facts(job),
@@ -91,7 +91,7 @@ def fill(
 
     `job` may say more than when it was opened: all but its kind, owner and priority is written anew. `ignored` is read
     at the end, so that a scan can fill it on the way; `chunk` is CHUNK unless given. Raises ScanLost, and whatever
-    `found` raises: then the job is as it was, but for some items, and is the caller's to discard or fail.
+    `found` raises: then the job is as it was, but for some items, and is the caller's to discard, fail or begin again.
     """
     count = 0
     for portion in _chunks(found, chunk or CHUNK):
@@ -201,6 +201,13 @@ def keep(database: Database, job_id: int) -> bool:
     return True
 
 
+def begin_again(database: Database, job_id: int) -> None:
+    """Forget what this process's scan has written so far, so that it can be filled anew. Raises ScanLost."""
+    with database.write() as connection:
+        _hold(connection, job_id, n_items=0)
+    removal.clear_items(database, job_id)
+
+
 def fail_scan(database: Database, job_id: int, error: str) -> bool:
     """End a job whose scan went wrong as failed, with the reason; False where it is not this process's any more."""
     with database.write(durable=True) as connection:
@@ -248,12 +255,17 @@ def discard(database: Database, job_id: int) -> bool:
     return True
 
 
-def abandoned(database: Database, silent_s: float = SILENT_S) -> list[tuple[int, dict[str, Any]]]:
-    """Scans of other processes, with the request they were opened with, that gave no sign of life for so long."""
+def abandoned(
+    database: Database, silent_s: float = SILENT_S, busy: Collection[int] = ()
+) -> list[tuple[int, dict[str, Any]]]:
+    """Scans with the request they were opened with that gave no sign of life for so long.
+
+    `busy`: those that this process is at. It may have lost others of its own, to a database that was away.
+    """
     return [
         (job_id, scan["request"])
         for job_id, scan in silent_scans(database, silent_s)
-        if scan.get("request") is not None and scan.get("token") != _token()
+        if scan.get("request") is not None and job_id not in busy
     ]
 
 
@@ -266,13 +278,16 @@ def silent_scans(database: Database, silent_s: float) -> list[tuple[int, dict[st
 
 
 def take_over(database: Database, job_id: int, silent_s: float = SILENT_S) -> bool:
-    """Make an abandoned scan this process's, without the items that were written; False where another came first."""
+    """Make an abandoned scan this process's, without the items that were written; False where another came first.
+
+    The caller makes sure that no other thread of its own process is at it.
+    """
     with database.write(durable=True) as connection:
         if not _is_silent(connection, job_id, silent_s):
             return False
         row = connection.execute(select(jobs.c.options).where(jobs.c.id == job_id)).one()
         scan = _scan_of(row.options)
-        if scan.get("request") is None or scan["token"] == _token():  # nobody was told of it; or it is ours already
+        if scan.get("request") is None:  # nobody was told of it
             return False
         mine = {"options": _scan_options(scan["request"]), "claimed_at": db_now(), "n_items": 0}
         connection.execute(update(jobs).where(jobs.c.id == job_id).values(mine))

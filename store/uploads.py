@@ -1,15 +1,22 @@
-"""Uploads: files that a client sends before the job that reads them. Their bytes are elsewhere."""
+"""Uploads: files that a client sends before the job that reads them. Their bytes are elsewhere.
+
+Any number of jobs may read one upload. Each says so itself, from the transaction on that makes it: the upload's id is
+in its options (in the request while it is scanning, as READS afterwards). So the jobs are asked whether one may go.
+"""
 
 import uuid
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, or_, select, update
 
 from store.clock import db_now
 from store.database import Database
-from store.states import FINAL
+from store.states import FINAL, JobState
 from store.tables import jobs, uploads
+
+READS = "upload"  # the key in the options of a job that reads one
+_OPEN = tuple(set(JobState) - FINAL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,15 +47,20 @@ def _row(row: Row[Any]) -> UploadRow:
 def find(database: Database, upload_id: str) -> UploadRow | None:
     """One upload by its id."""
     with database.read() as connection:
-        row = connection.execute(select(uploads).where(uploads.c.id == upload_id)).first()
+        row = connection.execute(select(uploads).where(_is_there(upload_id))).first()
     return _row(row) if row is not None else None
+
+
+def _is_there(upload_id: str) -> ColumnElement[bool]:
+    return (uploads.c.id == upload_id) & (uploads.c.state != "gone")
 
 
 def list_uploads(
     database: Database, owner: str | None = None, *, limit: int = 100, after: tuple[float, str] | None = None
 ) -> list[UploadRow]:
     """The newest uploads first, of one `owner` or of all; `after` (created_at, id) goes on below an upload."""
-    query = select(uploads).order_by(uploads.c.created_at.desc(), uploads.c.id.desc()).limit(limit)
+    query = select(uploads).where(uploads.c.state != "gone")
+    query = query.order_by(uploads.c.created_at.desc(), uploads.c.id.desc()).limit(limit)
     if owner is not None:
         query = query.where(uploads.c.owner == owner)
     if after is not None:
@@ -78,7 +90,7 @@ def seal(database: Database, upload_id: str) -> UploadRow | None:
 
 
 def bind(database: Database, upload_id: str, job_id: int) -> UploadRow | None:
-    """Say which job reads a sealed upload: it stays while that job is unfinished. None where there is none."""
+    """Say which job reads a sealed upload, the last one to do so. None where there is none."""
     return _touch(database, upload_id, job_id=job_id)
 
 
@@ -89,15 +101,52 @@ def touch(database: Database, upload_id: str) -> UploadRow | None:
 
 def _touch(database: Database, upload_id: str, **values: Any) -> UploadRow | None:
     with database.write() as connection:
-        touched = update(uploads).where(uploads.c.id == upload_id).values(touched_at=db_now(), **values)
+        touched = update(uploads).where(_is_there(upload_id)).values(touched_at=db_now(), **values)
         row = connection.execute(touched.returning(uploads)).first()
     return _row(row) if row is not None else None
 
 
-def remove(database: Database, upload_id: str) -> bool:
-    """Forget an upload; its files are the caller's to delete, before. False where there is none."""
+def reader(database: Database, upload_id: str) -> int | None:
+    """An unfinished job that reads an upload, the newest; None where it may go."""
+    with database.read() as connection:
+        return _reader(connection, upload_id)
+
+
+def _reader(connection: Connection, upload_id: str) -> int | None:
+    bound = select(uploads.c.job_id).where(uploads.c.id == upload_id).scalar_subquery()
+    says_so = jobs.c.options.contains(upload_id, autoescape=True)  # nobody else knows 32 random digits
+    reads = select(jobs.c.id).where(jobs.c.state.in_(_OPEN), or_(jobs.c.id == bound, says_so))
+    return connection.scalar(reads.order_by(jobs.c.id.desc()).limit(1))
+
+
+def retire(database: Database, upload_id: str, unused_s: float | None = None) -> bool:
+    """Take an upload out of use, so that its files can be deleted, then the row with `remove`.
+
+    False where there is none, where somebody used it within `unused_s` seconds, if given, or where an unfinished job
+    reads it.
+    True again where that was done before, and the rest was not.
+    """
+    this = uploads.c.id == upload_id
+    old = (uploads.c.state == "gone") | (uploads.c.touched_at < db_now() - (unused_s or 0.0))
     with database.write() as connection:
-        return bool(connection.execute(delete(uploads).where(uploads.c.id == upload_id)).rowcount)
+        # Locked before the jobs are looked at: whoever touches it later finds it gone.
+        wanted = this if unused_s is None else this & old
+        if connection.execute(select(uploads.c.id).where(wanted).with_for_update()).first() is None:
+            return False
+        if (job_id := _reader(connection, upload_id)) is not None:
+            # Whichever began last: the upload's time is counted from the end of one that reads it.
+            connection.execute(update(uploads).where(this).values(job_id=job_id))
+            return False
+        connection.execute(update(uploads).where(this).values(state="gone"))
+    return True
+
+
+def remove(database: Database, upload_id: str) -> bool:
+    """Forget an upload that was retired, when its files are deleted. False where there is none."""
+    with database.write() as connection:
+        return bool(
+            connection.execute(delete(uploads).where(uploads.c.id == upload_id, uploads.c.state == "gone")).rowcount
+        )
 
 
 def used_bytes(database: Database, owner: str) -> int:
@@ -108,13 +157,16 @@ def used_bytes(database: Database, owner: str) -> int:
 
 
 def expired(database: Database, seconds: float) -> list[UploadRow]:
-    """Uploads that nobody touched for so long, and whose job, where they have one, has ended as long ago."""
+    """Uploads that nobody touched for so long, and whose last job, where they have one, has ended as long ago.
+
+    With those that were retired and not removed. Another job may still read one: `retire` decides.
+    """
     moment = db_now() - seconds
     ended = (jobs.c.state.in_(tuple(FINAL))) & (func.coalesce(jobs.c.finished_at, 0) < moment)
     query = (
         select(uploads)
         .outerjoin(jobs, jobs.c.id == uploads.c.job_id)
-        .where(uploads.c.touched_at < moment, or_(jobs.c.id.is_(None), ended))
+        .where(or_(uploads.c.state == "gone", (uploads.c.touched_at < moment) & or_(jobs.c.id.is_(None), ended)))
         .order_by(uploads.c.touched_at)
     )
     with database.read() as connection:

@@ -46,6 +46,13 @@ def list_workers(database: Database) -> list[WorkerRow]:
         return [WorkerRow(*row) for row in found]
 
 
+def seen(database: Database, worker_id: str, pid: int) -> None:
+    """Note that a worker's process is there, whatever it does."""
+    with database.write() as connection:
+        mine = (workers.c.id == worker_id) & (workers.c.pid == pid)
+        connection.execute(update(workers).where(mine).values(seen_at=db_now()))
+
+
 def report(database: Database, worker: WorkerReport) -> None:
     """Write a worker's row; its start is kept while the process stays the same."""
     values = {

@@ -30,10 +30,15 @@ class Comparison:
     gained: Sequence[FlipRow]
 
 
-def compare_runs(database: Database, one: RunRow, other: RunRow) -> Comparison:
-    """Compare two runs by their best epochs and by their evaluations. Raises StoreError."""
+def compare_runs(
+    database: Database, one: RunRow, other: RunRow, known: Sequence[Measured | None] | None = None
+) -> Comparison:
+    """Compare two runs by their best epochs and by their evaluations. Raises StoreError.
+
+    `known`: the two evaluations, where they are measured already.
+    """
     jobs = one.evaluation_job_id, other.evaluation_job_id
-    measured = [measure(database, job) if job is not None else None for job in jobs]
+    measured = known if known is not None else [measure(database, job) if job is not None else None for job in jobs]
     best = [next((epoch for epoch in epochs_of(database, run.id) if epoch.is_best), None) for run in (one, other)]
     flipped = flips(database, jobs[0], jobs[1]) if jobs[0] is not None and jobs[1] is not None else []
     return Comparison(

@@ -9,11 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
 
-from sqlalchemy import select
+from sqlalchemy import exists, func, select
 
 from store.database import Database
 from store.states import JobState
-from store.tables import jobs, models
+from store.tables import events, jobs, models, shards
 from worker.sources.entry import Entry, Source, pass_over, printable
 
 LOOK_S, LOOK_FILES = 5.0, 200_000
@@ -64,15 +64,19 @@ def speed(database: Database, reference: tuple[str, int]) -> float | None:
     """Images per second of the newest finished jobs of a model (name, version), their median; None without any."""
     name, version = reference
     took = jobs.c.finished_at - jobs.c.started_at
+    # Answers that were known cost nothing, and of a job that rested or ran again the time is only that of its end.
+    reused = select(func.sum(shards.c.reused)).where(shards.c.job_id == jobs.c.id).scalar_subquery()
+    interrupted = exists().where(events.c.job_id == jobs.c.id, events.c.kind.in_(("paused", "retried")))
     query = (
-        select(jobs.c.n_items, took)
+        select(jobs.c.n_items - reused, took)
         .join(models, models.c.id == jobs.c.model_id)
         .where(
             models.c.name == name,
             models.c.version == version,
             jobs.c.state.in_((JobState.DONE, JobState.DONE_WITH_ERRORS)),
-            jobs.c.n_items >= LEAST_ITEMS,
+            jobs.c.n_items - reused >= LEAST_ITEMS,
             took > 0,
+            ~interrupted,
         )
         .order_by(jobs.c.id.desc())
         .limit(PAST_JOBS)

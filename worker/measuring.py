@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from store.catalog import find_model
 from store.database import Database
-from store.evaluations import calibration, confusion, top5_share
 from store.insights import job as read_job
-from store.run_rows import ConfusionRow
+from store.measurements import Answers, answers
 from worker.scores import (
     Averages,
     CalibrationBin,
@@ -93,20 +93,19 @@ class Measured:
 def measure(database: Database, job_id: int) -> Measured | None:
     """The metrics of a classify job over its labelled images; None where it classified none. Raises UnknownJob."""
     job = read_job(database, job_id)
-    pairs = confusion(database, job_id) if job.model_id is not None else []
-    if job.model_id is None or not pairs:
+    found = answers(database, job_id) if job.model_id is not None else []
+    if job.model_id is None or not found:
         return None
-    names = _names(pairs, find_model(database, job.model_id).labels)
-    position = {name: index for index, name in enumerate(names)}
-    cells = {(position[pair.true_label], position[pair.label]): pair.images for pair in pairs}
+    names = _names(found, find_model(database, job.model_id).labels)
+    cells = _cells(found, names)
     images, correct = sum(cells.values()), sum(n for (true, guess), n in cells.items() if true == guess)
-    scores, bins = score_classes(names, cells), _bins(database, job_id)
+    scores, bins = score_classes(names, cells), _bins(found)
     return Measured(
         labels=names,
         images=images,
         correct=correct,
         accuracy=correct / images,
-        top5=top5_share(database, job_id),
+        top5=sum(row.top5 for row in found) / images,
         k=max(1, min(5, job.top_k, len(names))),
         macro=scores.macro,
         weighted=scores.weighted,
@@ -117,22 +116,34 @@ def measure(database: Database, job_id: int) -> Measured | None:
     )
 
 
-def _names(pairs: Sequence[ConfusionRow], labels: Sequence[str]) -> tuple[str, ...]:
-    unknown = {name for pair in pairs for name in (pair.true_label, pair.label)} - set(labels)
+def _names(found: Sequence[Answers], labels: Sequence[str]) -> tuple[str, ...]:
+    unknown = {name for row in found for name in (row.true_label, row.label)} - set(labels)
     return (*labels, *sorted(unknown))
 
 
-def _bins(database: Database, job_id: int) -> tuple[CalibrationBin, ...]:
-    found = {row.bin: row for row in calibration(database, job_id)}
+def _cells(found: Sequence[Answers], names: Sequence[str]) -> dict[tuple[int, int], int]:
+    position = {name: index for index, name in enumerate(names)}
+    cells: Counter[tuple[int, int]] = Counter()
+    for row in found:
+        cells[position[row.true_label], position[row.label]] += row.images
+    return dict(cells)
+
+
+def _bins(found: Sequence[Answers]) -> tuple[CalibrationBin, ...]:
+    images, scores, right = [0] * BINS, [0.0] * BINS, [0] * BINS
+    for row in found:
+        images[row.tenth] += row.images
+        scores[row.tenth] += row.scores
+        right[row.tenth] += row.images if row.label == row.true_label else 0
     return tuple(
         CalibrationBin(
             low=index / BINS,
             high=(index + 1) / BINS,
-            images=found[index].images if index in found else 0,
-            mean_score=found[index].mean_score if index in found else None,
-            accuracy=found[index].accuracy if index in found else None,
+            images=count,
+            mean_score=scores[index] / count if count else None,
+            accuracy=right[index] / count if count else None,
         )
-        for index in range(BINS)
+        for index, count in enumerate(images)
     )
 
 
@@ -169,10 +180,12 @@ def class_records(measured: Figures) -> list[dict[str, Any]]:
 
 def confusion_records(measured: Figures) -> list[dict[str, Any]]:
     """The confusion matrix as JSON: what is not zero, by true label and prediction in the model's order."""
-    return [
-        {"true": measured.labels[true], "predicted": measured.labels[guess], "images": images}
-        for (true, guess), images in sorted(measured.cells.items())
-    ]
+    return cell_records(measured.labels, sorted(measured.cells.items()))
+
+
+def cell_records(labels: Sequence[str], cells: Iterable[tuple[tuple[int, int], int]]) -> list[dict[str, Any]]:
+    """Some cells of a confusion matrix as JSON."""
+    return [{"true": labels[true], "predicted": labels[guess], "images": images} for (true, guess), images in cells]
 
 
 def calibration_records(measured: Measured) -> list[dict[str, Any]]:

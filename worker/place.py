@@ -24,7 +24,10 @@ LOCK_POLL_S = 0.05
 
 
 class Place:
-    """Where one worker process stands: its database, its name, its lock. One thread uses it."""
+    """Where one worker process stands: its database, its name, its lock. One thread uses it.
+
+    Only `stay_seen` is for another.
+    """
 
     def __init__(self, settings: Settings, device: Device, queue: str, stopping: Callable[[], bool]) -> None:
         self.settings = settings
@@ -68,6 +71,11 @@ class Place:
     def claim(self, warm: Collection[int] = ()) -> Lease | None:
         """The next shard that is due on this queue, or None. Raises StoreError."""
         return claim(self.database, Claimer(self.worker_id, self.queue, warm, self.settings.lease_s))
+
+    def stay_seen(self) -> None:
+        """Sign in again: an idle worker must not look like a dead one. Raises StoreError."""
+        if self._lock.held:
+            workers.seen(self.database, self.worker_id, os.getpid())
 
     def report(self, state: str, *, model: str | None = None, images: int = 0) -> None:
         """Sign in: what this worker does now. Raises StoreError."""

@@ -55,7 +55,7 @@ class Supervisor:
     _thread: threading.Thread | None = None
     _ready: threading.Event = field(default_factory=threading.Event)
     _error: Exception | None = None
-    _last_trouble: str = ""
+    _troubles: dict[str, str] = field(default_factory=dict)  # the last one of each program
 
     def start(self) -> None:
         """Start everything; returns when the broker answers. Raises BrokerError, OSError."""
@@ -145,16 +145,20 @@ class Supervisor:
 
     def _keep_all(self) -> None:
         """Start again what has ended; where the system refuses that, try again at the next look."""
+        if self.broker is not None:
+            self._keep("The broker", self.broker.keep)
+        for kept in (*self.others, *self.workers):
+            self._keep(kept.program.title, kept.keep)
+
+    def _keep(self, title: str, keep: Callable[[], object]) -> None:
+        """One of them: what is in its way is not in that of the others."""
         try:
-            if self.broker is not None:
-                self.broker.keep()
-            for kept in (*self.others, *self.workers):
-                kept.keep()
+            keep()
         except (BrokerError, OSError) as error:
-            if str(error) != self._last_trouble:
-                log.warning("supervision: %s", error)
+            if self._troubles.get(title) != str(error):
+                log.warning("supervision: %s: %s", title, error)
                 self.notify(f"Something is in the way of the workers: {error}")
-            self._last_trouble = str(error)
+            self._troubles[title] = str(error)
 
     def _make_sweeper(self) -> Sweeper:
         from worker.sweeper import Sweeper  # SQLAlchemy and Celery: half a second that a short command does not need

@@ -39,6 +39,7 @@ QUEUE = os.environ.get("PIXMILL_QUEUE", "classify")  # the one that this worker 
 _station: Station | TrainingStation | None = None
 _at_work = threading.Lock()  # one thread at a time uses the station
 RETRY_S = 2.0  # after a failure, before the next claim
+SEEN_S = 10.0  # at the most between two signs of life of an idle worker
 
 
 def stopping() -> bool:
@@ -126,6 +127,7 @@ def _child_begins(**_: Any) -> None:
     die_with_parent()
     _shared[_BUSY] = 0  # a predecessor may have died at work
     threading.Thread(target=_get_ready, daemon=True).start()
+    threading.Thread(target=_stay_seen, daemon=True).start()
 
 
 def _get_ready() -> None:
@@ -147,6 +149,16 @@ def _get_ready() -> None:
     except Exception as error:  # outside of any task: nobody else would hear of it
         log.exception("no start")
         _break(error)
+
+
+def _stay_seen() -> None:
+    from store.errors import StoreError
+
+    while True:
+        time.sleep(min(SEEN_S, settings.lease_s / 3))
+        if _station is not None:
+            with suppress(StoreError):
+                _station.place.stay_seen()
 
 
 def _import_engine() -> None:

@@ -2,6 +2,7 @@
 
 ClientError
 ├── Unreachable           no server answers at this address, or it went away in the middle
+├── NotReadable           a file that was to be sent cannot be read here
 ├── BrokenAnswer          an answer ended before it was whole, or is none of Pixmill's
 └── ApiError              the server refused; carries its problem (docs/errors.md)
     ├── NotAllowed        401, 403: no token, a wrong one, or one without the scope
@@ -21,6 +22,10 @@ from typing import Any
 
 class ClientError(Exception):
     """Root of every error that this package raises on purpose."""
+
+
+class NotReadable(ClientError):
+    """A file that was to be sent cannot be read here."""
 
 
 class Unreachable(ClientError):

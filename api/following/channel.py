@@ -72,6 +72,9 @@ class Channel:
                 except StoreError as error:
                     log.warning("A job cannot be followed now: %s", error)
                     wait = TROUBLE_S
+                except Exception:  # whoever listens is told more later, instead of nothing for ever
+                    log.exception("A job cannot be followed now")
+                    wait = TROUBLE_S
                 if not self.is_over:
                     await asyncio.sleep(wait)
         finally:  # whatever ended it: nobody waits for news that will not come

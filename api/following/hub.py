@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
+from typing import TypeVar
 
 import anyio
 from anyio import to_thread
@@ -22,6 +23,8 @@ MOST_STREAMS = 256  # of the process
 MOST_PER_TOKEN = 32
 READERS = 4  # threads that look at the database for all streams, so that requests keep theirs
 WATCH_S = 0.2
+
+T = TypeVar("T")
 
 
 class Hub:
@@ -66,22 +69,26 @@ class Hub:
                     del self._channels[job_id]
 
     def _open(self, job_id: int) -> Channel:
-        if self._readers is None:
-            self._readers = anyio.CapacityLimiter(READERS)
         if self._watcher is None or self._watcher.done():
             self._watcher = asyncio.create_task(self._watch())
-        database, limiter = self._context.database, self._readers
+        database = self._context.database
 
-        # A look that hangs is left behind: a shutdown does not wait for a database.
         async def look_at(position: Position) -> Look:
-            asked = partial(look, database, job_id, position)
-            return await to_thread.run_sync(asked, limiter=limiter, abandon_on_cancel=True)
+            return await self.ask(partial(look, database, job_id, position))
 
         async def find_latest() -> Position:
-            asked = partial(latest, database, job_id)
-            return await to_thread.run_sync(asked, limiter=limiter, abandon_on_cancel=True)
+            return await self.ask(partial(latest, database, job_id))
 
         return Channel(look_at, find_latest)
+
+    async def ask(self, question: Callable[[], T]) -> T:
+        """Ask the database in one of the streams' own threads; what the question raises.
+
+        One that hangs is left behind: a shutdown does not wait for a database.
+        """
+        if self._readers is None:
+            self._readers = anyio.CapacityLimiter(READERS)
+        return await to_thread.run_sync(question, limiter=self._readers, abandon_on_cancel=True)
 
     async def _watch(self) -> None:
         """Close the channels once the server is to stop. A flag is looked at: it is set in a signal handler."""

@@ -1,6 +1,8 @@
-"""The response that carries events: ends with the job, with its client, or with the server."""
+"""The response that carries events: ends with the job, with its client or its token, or with the server."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import anyio
 from starlette.responses import Response
@@ -11,8 +13,10 @@ from api.following.channel import Channel
 from api.following.hub import Hub
 from api.following.listener import Listener
 from api.following.position import Position
+from store.errors import StoreError
 
 GRACE_S = 0.5  # for a stream to end itself properly; one whose client does not read cannot
+RECHECK_S = 15.0  # between two looks whether the token still holds
 RETRY = b"retry: 2000\n\n"  # milliseconds until a browser comes back
 
 
@@ -21,18 +25,24 @@ class EventStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, hub: Hub, job_id: int, position: Position, for_s: float | None = None) -> None:
-        """`position` is where the client was before; after `for_s` seconds the stream ends."""
+    def __init__(
+        self, hub: Hub, job_id: int, position: Position, is_welcome: Callable[[], bool], for_s: float | None = None
+    ) -> None:
+        """`position` is where the client was before; after `for_s` seconds the stream ends.
+
+        `is_welcome` is asked again and again, in a thread; where it says no, the stream ends. It may raise StoreError.
+        """
         super().__init__(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
         del self.headers["content-length"]
         self._hub = hub
         self._job_id = job_id
         self._position = position
+        self._is_welcome = is_welcome
         self._for_s = for_s
 
     @override
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Stream until one of the three ends it."""
+        """Stream until one of the four ends it."""
         async with self._hub.channel(self._job_id) as channel, anyio.create_task_group() as group:
 
             async def speak() -> None:
@@ -49,8 +59,22 @@ class EventStream(Response):
                 await anyio.sleep(GRACE_S)
                 group.cancel_scope.cancel()
 
-            for task in (speak, until_gone, until_closed):
+            async def until_unwelcome() -> None:
+                await self._unwelcome()
+                group.cancel_scope.cancel()
+
+            for task in (speak, until_gone, until_closed, until_unwelcome):
                 group.start_soon(task)
+
+    async def _unwelcome(self) -> None:
+        """Return once the token does not hold any more; while the database cannot be asked, it does."""
+        welcome = True
+        while welcome:
+            await anyio.sleep(RECHECK_S)
+            try:
+                welcome = await self._hub.ask(self._is_welcome)
+            except StoreError:  # the channel's poller has written of it
+                continue
 
     async def _speak(self, channel: Channel, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})

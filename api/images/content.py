@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO, cast
 
 import blake3
 
 from api.context import Context
+from api.images.gate import Shares
+from api.images.sending import Sendable
 from api.problems import Problem
 from models.errors import ImageError
 from models.formats import SUPPORTED, sniff
@@ -28,6 +30,8 @@ from worker.sources.cache import ArchiveCache
 from worker.sources.zip import read_member
 
 IN_MEMORY = 4 << 20  # bytes of a copy; a larger one is a nameless file on the disk
+ROOM = 512 << 20  # bytes of copies that are being sent, half of them for one token; Compose's /tmp has twice that
+LEAST = 1 << 20  # what a copy counts for, so that small ones are bounded in number
 BLOCK = 1 << 20
 MEDIA_TYPES = {
     "JPEG": "image/jpeg",
@@ -40,13 +44,18 @@ MEDIA_TYPES = {
 ANY_TYPE = "application/octet-stream"
 
 
-@dataclass(frozen=True, slots=True)
-class Copy:
-    """A checked copy of a picture, at its start. Whoever gets it closes `file`."""
+Hold = Callable[[int], AbstractContextManager[None]]
 
-    file: BinaryIO
-    size: int
-    media_type: str
+
+class Copies:
+    """The room that copies take until they are sent: a slow reader keeps one for long."""
+
+    def __init__(self, _: Context) -> None:
+        self._shares = Shares(ROOM, "bytes of originals on their way")
+
+    def held(self, token_id: str, size: int) -> AbstractContextManager[None]:
+        """Room for a copy of that many bytes. Raises Problem 503."""
+        return self._shares.held(token_id, max(size, LEAST))
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +89,14 @@ def classified(here: Context, job: JobRow, idx: int) -> Classified:
     return Classified(job, row, row.content_hash)
 
 
-def copy(here: Context, found: Classified) -> Copy:
-    """A copy of what was classified. Raises Problem: root-not-allowed, file-missing, changed, too-large."""
+def copy(here: Context, found: Classified, hold: Hold | None = None) -> Sendable:
+    """A checked copy of what was classified, at its start; whoever gets it closes it, and so what `hold` holds for it.
+
+    Raises Problem: root-not-allowed, file-missing, changed, too-large; what `hold` raises.
+    """
     descriptor = here.roots.open(found.job.root, found.row.path)
     try:
-        return _copied(here, found, descriptor)
+        return _copied(here, found, descriptor, hold)
     except ImageError as error:
         raise _problem(error) from error
     except OSError as error:
@@ -93,7 +105,7 @@ def copy(here: Context, found: Classified) -> Copy:
         os.close(descriptor)
 
 
-def _copied(here: Context, found: Classified, descriptor: int) -> Copy:
+def _copied(here: Context, found: Classified, descriptor: int, hold: Hold | None) -> Sendable:
     most = here.settings.max_file_mb << 20
     facts = os.fstat(descriptor)
     if found.row.mtime_ns not in (None, facts.st_mtime_ns):
@@ -101,15 +113,16 @@ def _copied(here: Context, found: Classified, descriptor: int) -> Copy:
     with _source(here, found, descriptor, most) as (source, start, size):
         if size > most:
             raise ImageError("too_large", f"The picture has {size:,} bytes; the limit is {most:,}.")
-        target = cast("BinaryIO", tempfile.SpooledTemporaryFile(max_size=IN_MEMORY))  # noqa: SIM115  the caller closes
-        try:
-            return _checked(found, target, size, _blocks(source, start, size))
-        except BaseException:
-            target.close()
-            raise
+        with ExitStack() as held:
+            if hold is not None:
+                held.enter_context(hold(size))
+            target = cast("BinaryIO", held.enter_context(tempfile.SpooledTemporaryFile(max_size=IN_MEMORY)))
+            media_type = _fill(found, target, size, _blocks(source, start, size))
+            return Sendable(target, size, media_type, held.pop_all().close)
 
 
-def _checked(found: Classified, target: BinaryIO, size: int, blocks: Iterator[bytes]) -> Copy:
+def _fill(found: Classified, target: BinaryIO, size: int, blocks: Iterator[bytes]) -> str:
+    """Copy and compare; the media type."""
     hasher = blake3.blake3()
     head, copied = b"", 0
     for block in blocks:
@@ -121,7 +134,7 @@ def _checked(found: Classified, target: BinaryIO, size: int, blocks: Iterator[by
         raise ImageError("changed", "The picture is not the one that was classified.")
     target.seek(0)
     name = sniff(head)
-    return Copy(target, size, MEDIA_TYPES[name] if name in SUPPORTED else ANY_TYPE)
+    return MEDIA_TYPES[name] if name in SUPPORTED else ANY_TYPE
 
 
 @contextmanager

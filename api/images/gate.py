@@ -1,8 +1,9 @@
-"""A gate that few requests pass at once: what costs much memory or time must not take it from all others."""
+"""Gates: what costs much memory, time or disk must not be taken from all others by a few requests, or by one token."""
 
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -28,3 +29,31 @@ class Gate:
             yield
         finally:
             self._turns.release()
+
+
+class Shares:
+    """What answers hold until they are sent: so much altogether, and half of that at the most for one token."""
+
+    def __init__(self, most: int, what: str, kind: str = "unavailable") -> None:
+        """`what` is said of what is held: "exports at once"; `kind` is the slug of the refusal."""
+        self._most, self._what, self._kind = most, what, kind
+        self._held: Counter[str] = Counter()
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def held(self, token_id: str, amount: int = 1) -> Iterator[None]:
+        """Hold an amount for a token; more than its share counts as the share. Waits for nothing. Raises Problem."""
+        share = self._most // 2
+        amount = min(amount, share)
+        with self._lock:
+            if self._held[token_id] + amount > share:
+                raise Problem(self._kind, f"Expected at most {share:,} {self._what} with one token.")
+            if self._held.total() + amount > self._most:
+                raise Problem(self._kind, f"Expected at most {self._most:,} {self._what} of this server.")
+            self._held[token_id] += amount
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._held[token_id] -= amount
+                self._held += Counter()  # forgets those at zero

@@ -56,7 +56,7 @@ class Thumbnails:
         width, height = _fitted(found, size)
         with self._gate.turn():
             picture = copy(self._here, found)
-            with contextlib.closing(picture.file):
+            with contextlib.closing(picture):
                 order = Order(picture.file, picture.size, width, height, self._here.settings.max_pixels)
                 try:
                     return self._renderer.render(order)

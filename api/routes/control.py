@@ -12,11 +12,13 @@ from api.problems import Problem, documented, problem_of
 from api.schemas.jobs import Job as JobShape
 from api.schemas.submit import Action, Actions, Cancel, Change, Outcome, Outcomes, Retry
 from api.schemas.text import Id
+from api.submission.asked import queue_full
 from api.submission.service import Submissions
 from store import insights, jobs, removal
 from store.errors import StoreError, UnknownJob
 from store.records import job_record
 from store.states import JobState
+from store.waiting import QueueFull
 
 router = APIRouter(tags=["control"])
 
@@ -53,7 +55,7 @@ def resume_job(job: JobId, here: Here, caller: Submitter) -> Record:
     "/jobs/{job}/cancel", operation_id="cancelJob", summary="Cancel a job", response_model=JobShape, responses=MOVED
 )
 def cancel_job(job: JobId, here: Here, caller: Submitter, body: Annotated[Cancel | None, Body()] = None) -> Record:
-    """End it; the results that are there stay."""
+    """End it; the results that are there stay. Where its images are still being looked for, it ends without any."""
     keep_best = body.keep_best if body is not None else False
     return _act(here, caller, job, Actions(action="cancel", jobs=[job], keep_best=keep_best))
 
@@ -63,12 +65,12 @@ def cancel_job(job: JobId, here: Here, caller: Submitter, body: Annotated[Cancel
     operation_id="retryJob",
     summary="Run again what failed, and what was never run",
     response_model=JobShape,
-    responses=documented(*REFUSALS, "nothing-to-do"),
+    responses=documented(*REFUSALS, "nothing-to-do", "queue-full"),
 )
 def retry_job(job: JobId, here: Here, caller: Submitter, body: Annotated[Retry | None, Body()] = None) -> Record:
-    """All that failed, or only what failed with these codes; and in any case what has no result yet."""
-    codes = body.codes if body is not None else []
-    return _act(here, caller, job, Actions(action="retry", jobs=[job], codes=codes))
+    """All that failed, or only what failed with these codes, or none of it; in any case what has no result yet."""
+    asked = body if body is not None else Retry()
+    return _act(here, caller, job, Actions(action="retry", jobs=[job], codes=asked.codes, what=asked.what))
 
 
 @router.patch(
@@ -76,9 +78,7 @@ def retry_job(job: JobId, here: Here, caller: Submitter, body: Annotated[Retry |
 )
 def change_job(job: JobId, body: Change, here: Here, caller: Submitter) -> Record:
     """0 goes first, 9 last. What workers have in hand is not taken away from them."""
-    own_job(here, caller, job)
-    jobs.set_priority(here.database, job, body.priority)
-    return job_record(insights.job(here.database, job))
+    return _act(here, caller, job, Actions(action="priority", jobs=[job], priority=body.priority))
 
 
 @router.delete(
@@ -132,15 +132,31 @@ def _move(here: Context, caller: Caller, job_id: int, asked: Actions) -> None:
     if action == "pause":
         jobs.pause(here.database, job_id)
     elif action == "cancel":
-        jobs.cancel(here.database, job_id, keep_best=asked.keep_best)
+        _cancel(here, job_id, keep_best=asked.keep_best)
     elif action == "delete":
         _delete(here, job_id, row.state)
+    elif asked.priority is not None:
+        jobs.set_priority(here.database, job_id, asked.priority)
     else:
         if action == "resume":
-            jobs.resume(here.database, job_id)
+            jobs.resume(here.database, job_id)  # what is paused waits already, for the limit too
         else:
-            jobs.retry(here.database, job_id, asked.codes)
+            _retry(here, caller, job_id, asked)
         here.part(Submissions).bell.ring(job_id, "train" if row.kind == "finetune" else "classify")
+
+
+def _cancel(here: Context, job_id: int, *, keep_best: bool) -> None:
+    scan = here.part(Submissions).ticket(job_id)
+    jobs.cancel(here.database, job_id, keep_best=keep_best)
+    if scan is not None:
+        scan.unwanted.set()  # one of another process finds it out at its next write
+
+
+def _retry(here: Context, caller: Caller, job_id: int, asked: Actions) -> None:
+    try:
+        jobs.retry(here.database, job_id, asked.codes, what=asked.what, most=caller.limits.queued_items)
+    except QueueFull as error:
+        raise queue_full(error) from None
 
 
 def _delete(here: Context, job_id: int, state: JobState) -> None:

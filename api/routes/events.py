@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query, Request
 from starlette.responses import Response
 
 from api.access import Reader, own_job
-from api.context import Here
+from api.context import Context, Here
 from api.following.hub import Hub
 from api.following.position import Position
 from api.following.stream import EventStream
@@ -18,6 +19,7 @@ from api.problems import Problem, documented
 from api.schemas.events import ONE_EVENT, STREAM_EXAMPLE, ForSeconds, LastEventId, LogPage
 from api.schemas.pages import DEFAULT_LIMIT, Cursor, Limit
 from api.schemas.text import Id
+from store import tokens
 from store.events import EventRow, events_after, last_event
 from store.moments import rfc3339
 
@@ -63,7 +65,13 @@ def follow_job(
     position = _position(last_event_id)
     if position.ended and row.state.is_final and last_event(here.database, job) <= position.event:
         return Response(status_code=204)
-    return EventStream(here.part(Hub), job, position, for_s)
+    return EventStream(here.part(Hub), job, position, partial(_holds, here, caller.token_id), for_s)
+
+
+def _holds(here: Context, token_id: str) -> bool:
+    """Whether a token is still one. Raises StoreError."""
+    found = tokens.get(here.database, token_id)
+    return found is not None and not (found.is_revoked or found.is_expired)
 
 
 def _position(last_event_id: str | None) -> Position:

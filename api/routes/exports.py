@@ -38,7 +38,10 @@ Form = Annotated[Literal["csv", "jsonl", "parquet"], Path(description="The file'
     },
 )
 def get_export(here: Here, caller: Reader, job: JobId, form: Form, asked: Annotated[Chosen, Query()]) -> Response:
-    """Identical to what `pixmill results --out` writes: in the order of the items, honouring the filter."""
+    """Identical to what `pixmill results --out` writes: in the order of the items, honouring the filter.
+
+    There is no `order`: another order would need all rows at once before the first is sent.
+    """
     row = own_job(here, caller, job)
     chosen = asked.filter()
     make: Callable[[], Source]
@@ -48,4 +51,4 @@ def get_export(here: Here, caller: Reader, job: JobId, form: Form, asked: Annota
         make = partial(ParquetSource, here.settings.database, job, chosen)
     else:
         make = partial(TextSource, here.database, job, chosen, form, row.top_k)
-    return here.part(Exports).start(make, TYPES[form], f"job-{job}-results.{form}")
+    return here.part(Exports).start(caller.token_id, make, TYPES[form], f"job-{job}-results.{form}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -9,7 +10,7 @@ from starlette.responses import Response
 
 from api.access import Reader, own_job
 from api.context import Here
-from api.images.content import MEDIA_TYPES, Classified, classified, copy
+from api.images.content import MEDIA_TYPES, Classified, Copies, classified, copy
 from api.images.sending import disposition, not_modified, send_file
 from api.images.small import SIZES, Thumbnails, rounded
 from api.problems import documented
@@ -81,18 +82,18 @@ def thumbnail(request: Request, here: Here, found: Item, size: Side = 256, v: Co
         **_described(*MEDIA_TYPES.values()),
         206: {"description": "The part of it that `Range` asked for."},
         416: {"description": "`Range` asked for a part behind its end."},
-        **documented("root-not-allowed", "not-found", "file-missing", "changed", "too-large"),
+        **documented("root-not-allowed", "not-found", "file-missing", "changed", "too-large", "unavailable"),
     },
 )
-def original(request: Request, here: Here, found: Item, v: Content | None = None) -> Response:
+def original(request: Request, here: Here, caller: Reader, found: Item, v: Content | None = None) -> Response:
     """Sent only while it is what was classified: another content at its place is 409 `changed`."""
     headers, tag = _headers(found, v), f'"{found.tag}"'
     known = not_modified(request, tag, headers)
     if known is not None:
         return known
-    picture = copy(here, found)
+    picture = copy(here, found, partial(here.part(Copies).held, caller.token_id))
     headers["Content-Disposition"] = disposition("inline", found.file_name)
-    return send_file(request, picture.file, picture.size, picture.media_type, headers, tag=tag)
+    return send_file(request, picture, headers, tag=tag)
 
 
 def _headers(found: Classified, asked: str | None) -> dict[str, str]:

@@ -13,16 +13,17 @@ from anyio import to_thread
 from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 
-from api.access import ADMINISTERS, READS
+from api.access import ADMINISTERS, READS, Caller, Reader
 from api.context import Context, Here
 from api.guards import raw_body
-from api.images.gate import Gate
-from api.images.sending import disposition, send_file
+from api.images.gate import Gate, Shares
+from api.images.sending import Sendable, disposition, send_file
 from api.intake import Intake, Wishes, receive
 from api.paging import decode_cursor, encode_cursor, json_response, page_response
 from api.problems import Problem, documented
 from api.schemas import models as schemas
 from api.schemas.pages import Cursor, Limit
+from models.bundles import export_bundle
 from models.errors import InvalidModel, UnknownModel
 from models.manifest import ModelVersion
 from models.records import Record, model_record, preset_records
@@ -30,15 +31,17 @@ from models.records import Record, model_record, preset_records
 router = APIRouter(tags=["models"])
 
 MISSING = documented("not-found")
-EXPORTS_AT_ONCE = 2
+MADE_AT_ONCE = 2
+SENT_AT_ONCE = 4  # each is as large as its model, on the disk of the caches; half of them for one token
 ZIP = "application/zip"
 
 
 class Exports:
-    """The gate that exports pass: each writes a whole model to the disk."""
+    """What bounds exports: each writes a whole model to the disk, where it lies until it is sent."""
 
     def __init__(self, _: Context) -> None:
-        self.gate = Gate(EXPORTS_AT_ONCE, "models are exported")
+        self.gate = Gate(MADE_AT_ONCE, "models are exported")
+        self.shares = Shares(SENT_AT_ONCE, "exported models on their way", "too-many-exports")
 
 
 def version_of(here: Here, name: schemas.Name, version: schemas.Selector) -> ModelVersion:
@@ -52,34 +55,33 @@ Version = Annotated[ModelVersion, Depends(version_of)]
 @router.get(
     "/models",
     operation_id="list_models",
-    dependencies=[READS],
     summary="Every version of every model",
     response_model=schemas.ModelVersions,
 )
 def models(
     request: Request,
     here: Here,
+    caller: Reader,
     limit: Limit = 100,
     cursor: Cursor | None = None,
 ) -> Response:
-    """By name, then by number."""
+    """By name, then by number. `path` is empty for all but administrators."""
     after = decode_cursor(cursor, ["models"], str, int)
     rows = [one for one in _all(here) if after is None or (one.manifest.name, one.manifest.version) > after]
     shown = rows[:limit]
     last = shown[-1].manifest if len(rows) > limit else None
     following = encode_cursor((last.name, last.version), ["models"]) if last is not None else None
-    return page_response(request, _records(here, shown), following)
+    return page_response(request, _records(here, caller, shown), following)
 
 
 @router.get(
     "/models/{name}",
     operation_id="get_model",
-    dependencies=[READS],
     summary="One model: its versions and aliases",
     response_model=schemas.Model,
     responses=MISSING,
 )
-def model(request: Request, here: Here, name: schemas.Name) -> Response:
+def model(request: Request, here: Here, caller: Reader, name: schemas.Name) -> Response:
     """The newest version is the one that the bare name means."""
     latest = _found(here, name).manifest
     versions = sorted(here.registry.readable(latest.name), key=lambda one: one.manifest.version)
@@ -87,7 +89,7 @@ def model(request: Request, here: Here, name: schemas.Name) -> Response:
         "name": latest.name,
         "latest": latest.version,
         "aliases": dict(here.registry.aliases(latest.name)),
-        "versions": _records(here, versions),
+        "versions": _records(here, caller, versions),
     }
     return json_response(request, body)
 
@@ -95,35 +97,42 @@ def model(request: Request, here: Here, name: schemas.Name) -> Response:
 @router.get(
     "/models/{name}/{version}",
     operation_id="get_model_version",
-    dependencies=[READS],
     summary="One version of a model, with its class names",
     response_model=schemas.LabelledVersion,
     responses=MISSING,
 )
-def version(request: Request, here: Here, found: Version) -> Response:
+def version(request: Request, here: Here, caller: Reader, found: Version) -> Response:
     """How it wants its pictures, where it came from, what its classes are called."""
-    return json_response(request, model_record(found, _aliases(here, found), with_labels=True))
+    return json_response(request, _told(caller, model_record(found, _aliases(here, found), with_labels=True)))
 
 
 @router.get(
     "/models/{name}/{version}/export",
     operation_id="export_model",
-    dependencies=[READS],
     summary="A version as a .zip that `POST /models` takes elsewhere",
     response_class=Response,
     responses={
         200: {"description": "The bundle.", "content": {ZIP: {"schema": {"type": "string", "format": "binary"}}}},
-        **MISSING,
+        **documented("not-found", "unavailable", "too-many-exports"),
     },
 )
-def export(request: Request, here: Here, found: Version) -> Response:
-    """Its files are compared with their hashes first."""
-    with here.part(Exports).gate.turn(), _workplace(here) as folder:
-        bundle = here.registry.export(found.reference, folder / "model.zip")
-        file = bundle.open("rb")  # from here on it needs no name
-    size = os.fstat(file.fileno()).st_size
+def export(request: Request, here: Here, caller: Reader, found: Version) -> Response:
+    """Its files are compared with their hashes first. The report, which shows pictures, is for administrators."""
     name = f"{found.manifest.name}-{found.manifest.version}.zip"
-    return send_file(request, file, size, ZIP, {"Content-Disposition": disposition("attachment", name)})
+    headers = {"Content-Disposition": disposition("attachment", name)}
+    return send_file(request, _bundle(here, caller, found), headers)
+
+
+def _bundle(here: Context, caller: Caller, found: ModelVersion) -> Sendable:
+    """The .zip of a version, which has no name any more. Raises Problem 503, InvalidModel."""
+    exports = here.part(Exports)
+    with contextlib.ExitStack() as held:
+        held.enter_context(exports.shares.held(caller.token_id))
+        with exports.gate.turn(), _workplace(here) as folder:
+            here.registry.verify(found)
+            bundle = export_bundle(found, folder / "model.zip", with_report=caller.is_admin)
+            file = held.enter_context(bundle.open("rb"))
+        return Sendable(file, os.fstat(file.fileno()).st_size, ZIP, held.pop_all().close)
 
 
 @router.delete(
@@ -254,15 +263,17 @@ def presets(request: Request) -> Response:
 
 
 def _all(here: Context) -> list[ModelVersion]:
-    """Every version that can be read, by name and number."""
-    root = here.registry.root
-    names = sorted(entry.name for entry in root.iterdir() if entry.is_dir()) if root.is_dir() else []
-    found = [one for name in names if not name.startswith(".") for one in here.registry.readable(name)]
-    return sorted(found, key=lambda one: (one.manifest.name, one.manifest.version))
+    """Every version that can be read, by name and number; unlike the registry's list, which refuses a damaged one."""
+    return [one for name in here.registry.names() for one in reversed(list(here.registry.readable(name)))]
 
 
-def _records(here: Context, versions: Sequence[ModelVersion]) -> list[Record]:
-    return [model_record(one, _aliases(here, one)) for one in versions]
+def _records(here: Context, caller: Caller, versions: Sequence[ModelVersion]) -> list[Record]:
+    return [_told(caller, model_record(one, _aliases(here, one))) for one in versions]
+
+
+def _told(caller: Caller, record: Record) -> Record:
+    """What a caller is told of a version: where it lies on the server is for administrators."""
+    return record if caller.is_admin else {**record, "path": ""}
 
 
 def _aliases(here: Context, found: ModelVersion) -> list[str]:

@@ -72,6 +72,7 @@ async def classify_image(
             kind="classify", source=UploadSource(upload=upload.id), model=query.model, top_k=query.top_k, priority=FIRST
         )
         job_id, _ = await accept(here, caller, asked)
+        request.state.job = job_id  # for the log
     except BaseException:
         await run_in_threadpool(remove_upload, here, upload.id)
         raise
@@ -82,7 +83,7 @@ async def classify_image(
             return None
         return next(results.stream(here.database, job_id), None)
 
-    row = await here.part(Waiters).until(result, wait_s) if wait_s else None
+    row = await here.part(Waiters).until(result, wait_s, request) if wait_s else None
     if row is None:
         return await answer(here, job_id)
     return JSONResponse(result_record(row), headers={"Content-Location": f"/api/v1/jobs/{job_id}/items/0"})

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, Path, Query, Request
 from pydantic import Field
@@ -12,7 +12,8 @@ from starlette.responses import Response
 
 from api.access import Caller, Reader, own_job
 from api.context import Context, Here
-from api.paging import decode_cursor, encode_cursor, json_response, page_response
+from api.measurements import Evaluated, Measurements, Ready
+from api.paging import decode_cursor, encode_cursor, is_known, json_response, page_response
 from api.problems import Problem, documented
 from api.schemas import runs as schemas
 from api.schemas.pages import Cursor, Limit
@@ -26,15 +27,7 @@ from store.run_data import findings_page
 from store.run_facts import facts_of
 from store.run_rows import RunRow
 from store.runs import epochs_of, list_runs, resolve_run
-from worker.comparing import compare_runs, comparison_record
-from worker.measuring import (
-    Measured,
-    calibration_records,
-    class_records,
-    confusion_records,
-    evaluation_record,
-    measure,
-)
+from worker.measuring import calibration_records, cell_records, class_records
 
 router = APIRouter(tags=["runs"])
 
@@ -42,6 +35,8 @@ Word = Annotated[str, Field(min_length=1, max_length=128), Plain]
 RunWord = Annotated[Word, Path(description="Its number, its name (the newest), or the model it made, `birds@3`.")]
 Name = Annotated[Word, Query(description="Only runs of this name.")]
 MISSING = documented("not-found")
+MEASURED = documented("not-found", "unavailable")
+T = TypeVar("T")
 
 
 def own_run(here: Context, caller: Caller, word: str) -> RunRow:
@@ -66,12 +61,12 @@ def run_of(here: Here, caller: Reader, run: RunWord) -> RunRow:
 Run = Annotated[RunRow, Depends(run_of)]
 
 
-def measured_of(here: Here, run: Run) -> Measured:
-    """The evaluation of the run that the address names. Raises Problem 404 where it has none."""
-    return _measured(here, run.evaluation_job_id, f"Run {run.id}")
+def evaluated_of(here: Here, run: Run) -> Evaluated:
+    """The evaluation of the run that the address names. Raises Problem 404 where it has none, or 503."""
+    return _evaluated(here, run.evaluation_job_id, f"Run {run.id}")
 
 
-Examined = Annotated[Measured, Depends(measured_of)]
+Examined = Annotated[Evaluated, Depends(evaluated_of)]
 
 
 @router.get("/runs", operation_id="list_runs", summary="Runs, the newest first", response_model=schemas.Runs)
@@ -96,14 +91,14 @@ def runs(
     operation_id="compare_runs",
     summary="Two runs beside each other",
     response_model=schemas.Comparison,
-    responses=MISSING,
+    responses=MEASURED,
 )
 def compare(request: Request, here: Here, caller: Reader, a: Word, b: Word) -> Response:
     """Settings that differ, best epochs, evaluations, classes, and the images that changed sides."""
     one, other = own_run(here, caller, a), own_run(here, caller, b)
     if one.id == other.id:
         raise Problem("invalid", f"{a!r} and {b!r} are the same run, {one.id}. Expected two.")
-    return json_response(request, comparison_record(one, other, compare_runs(here.database, one, other)))
+    return _ready(request, here.part(Measurements).of_runs(one, other))
 
 
 @router.get("/runs/{run}", operation_id="get_run", summary="One run", response_model=schemas.Run, responses=MISSING)
@@ -133,7 +128,7 @@ def recipe(request: Request, run: Run) -> Response:
 )
 def epochs(request: Request, here: Here, run: Run, limit: Limit = 1000, cursor: Cursor | None = None) -> Response:
     """One curve, with marks where an attempt began anew and at the best epoch."""
-    return _slice(request, [epoch_record(one) for one in epochs_of(here.database, run.id)], limit, cursor)
+    return _slice(request, [epoch_record(one) for one in epochs_of(here.database, run.id)], list, limit, cursor)
 
 
 @router.get(
@@ -141,11 +136,11 @@ def epochs(request: Request, here: Here, run: Run, limit: Limit = 1000, cursor: 
     operation_id="get_run_evaluation",
     summary="How good the run's model is",
     response_model=schemas.Evaluation,
-    responses=MISSING,
+    responses=MEASURED,
 )
 def evaluation(request: Request, found: Examined) -> Response:
     """On the split or the pictures that the run was evaluated on."""
-    return json_response(request, evaluation_record(found))
+    return _ready(request, found.ready)
 
 
 @router.get(
@@ -153,12 +148,12 @@ def evaluation(request: Request, found: Examined) -> Response:
     operation_id="get_evaluation",
     summary="How good a model was in a job over labelled images",
     response_model=schemas.Evaluation,
-    responses=MISSING,
+    responses=MEASURED,
 )
 def job_evaluation(request: Request, here: Here, caller: Reader, job: Id) -> Response:
     """Over what is classified so far."""
-    found = _measured(here, own_job(here, caller, job).id, f"Job {job}")
-    return json_response(request, evaluation_record(found))
+    found = _evaluated(here, own_job(here, caller, job).id, f"Job {job}")
+    return _ready(request, found.ready)
 
 
 @router.get(
@@ -166,11 +161,11 @@ def job_evaluation(request: Request, here: Here, caller: Reader, job: Id) -> Res
     operation_id="list_classes",
     summary="Precision, recall and F1 of every class",
     response_model=schemas.Classes,
-    responses=MISSING,
+    responses=MEASURED,
 )
 def classes(request: Request, found: Examined, limit: Limit = 1000, cursor: Cursor | None = None) -> Response:
     """In the model's order; labels that it does not know follow."""
-    return _slice(request, class_records(found), limit, cursor)
+    return _slice(request, class_records(found.measured), list, limit, cursor)
 
 
 @router.get(
@@ -178,11 +173,11 @@ def classes(request: Request, found: Examined, limit: Limit = 1000, cursor: Curs
     operation_id="list_confusion",
     summary="The confusion matrix, where it is not zero",
     response_model=schemas.Confusion,
-    responses=MISSING,
+    responses=MEASURED,
 )
 def confusion(request: Request, found: Examined, limit: Limit = 1000, cursor: Cursor | None = None) -> Response:
     """By true label, then by prediction, in the model's order."""
-    return _slice(request, confusion_records(found), limit, cursor)
+    return _slice(request, found.cells, lambda cells: cell_records(found.measured.labels, cells), limit, cursor)
 
 
 @router.get(
@@ -190,11 +185,12 @@ def confusion(request: Request, found: Examined, limit: Limit = 1000, cursor: Cu
     operation_id="get_calibration",
     summary="Whether scores say how often the model is right",
     response_model=schemas.Calibration,
-    responses=MISSING,
+    responses=MEASURED,
 )
 def calibration(request: Request, found: Examined) -> Response:
     """Ten tenths of the scores."""
-    return json_response(request, {"calibration_error": found.ece, "items": calibration_records(found), "next": None})
+    items = calibration_records(found.measured)
+    return json_response(request, {"calibration_error": found.measured.ece, "items": items, "next": None})
 
 
 @router.get(
@@ -239,8 +235,8 @@ def _records(here: Context, found: Sequence[RunRow]) -> list[dict[str, Any]]:
     ]
 
 
-def _measured(here: Context, job: int | None, what: str) -> Measured:
-    found = measure(here.database, job) if job is not None else None
+def _evaluated(here: Context, job: int | None, what: str) -> Evaluated:
+    found = here.part(Measurements).of_job(job) if job is not None else None
     if found is None:
         raise _not_evaluated(what)
     return found
@@ -250,10 +246,24 @@ def _not_evaluated(what: str) -> Problem:
     return Problem("not-found", f"{what} has no evaluation: no labelled picture was classified, or not yet.")
 
 
-def _slice(request: Request, rows: Sequence[dict[str, Any]], limit: int, cursor: str | None) -> Response:
-    """A page of rows that one run has few of; the cursor is the number of the next."""
+def _ready(request: Request, ready: Ready) -> Response:
+    """A body that is made already; 304 without it where the client has it."""
+    sent = {"ETag": ready.tag, "Cache-Control": "private, no-cache"}
+    if is_known(request.headers.get("if-none-match"), ready.tag):
+        return Response(status_code=304, headers=sent)
+    return Response(ready.data, headers=sent, media_type="application/json")
+
+
+def _slice(
+    request: Request,
+    rows: Sequence[T],
+    shown: Callable[[Sequence[T]], Sequence[dict[str, Any]]],
+    limit: int,
+    cursor: str | None,
+) -> Response:
+    """A page of rows that one run has few of, as `shown` makes JSON of them; the cursor is the next one's number."""
     binding = ["slice", request.scope["path"]]
     after = decode_cursor(cursor, binding, int)
     start = max(0, after[0]) if after else 0
     end = start + limit
-    return page_response(request, rows[start:end], encode_cursor((end,), binding) if end < len(rows) else None)
+    return page_response(request, shown(rows[start:end]), encode_cursor((end,), binding) if end < len(rows) else None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Query
+from fastapi import APIRouter, Depends, Header, Query, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse
 
@@ -50,6 +50,13 @@ REFUSALS = (
 )  # fmt: skip
 
 
+class Sent:
+    """What comes with a submission beside its body."""
+
+    def __init__(self, request: Request, idempotency_key: KeyHeader = None, prefer: PreferHeader = None) -> None:
+        self.request, self.key, self.prefer = request, idempotency_key, prefer
+
+
 @router.post(
     "/jobs",
     operation_id="submitJob",
@@ -65,8 +72,8 @@ async def submit_job(
     dry_run: Annotated[
         bool, Query(description="Make no job; say how many images it would have, and how long.")
     ] = False,
-    idempotency_key: KeyHeader = None,
-    prefer: PreferHeader = None,
+    *,
+    sent: Annotated[Sent, Depends()],
 ) -> JSONResponse:
     """Accept a job. It is written down before this answers, whatever the broker does.
 
@@ -76,9 +83,10 @@ async def submit_job(
     """
     if dry_run:
         return await run_in_threadpool(_estimate, here, caller, body)
-    key = request_key(caller.owner, idempotency_key, body.model_dump(mode="json"))
+    key = request_key(caller.owner, sent.key, body.model_dump(mode="json"))
     job_id, replayed = await accept(here, caller, body, key)
-    return await answer(here, job_id, wished(prefer), replayed=replayed)
+    sent.request.state.job = job_id  # for the log
+    return await answer(here, job_id, wished(sent.prefer), replayed=replayed, request=sent.request)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,14 +115,16 @@ def _begin(here: Context, caller: Caller, body: AnyJob, key: RequestKey | None) 
         return _Taken(taken.job_id, taken.fingerprint_matches)
 
 
-async def answer(here: Context, job_id: int, wait_s: float = 0.0, *, replayed: bool = False) -> JSONResponse:
-    """202 with the job, once it is over where the client would wait for that."""
+async def answer(
+    here: Context, job_id: int, wait_s: float = 0.0, *, replayed: bool = False, request: Request | None = None
+) -> JSONResponse:
+    """202 with the job, once it is over where the client would wait for that, and stays to hear it."""
 
     def over() -> JobRow | None:
         row = insights.job(here.database, job_id)
         return row if row.state.is_final else None
 
-    row = await here.part(Waiters).until(over, wait_s) if wait_s else None
+    row = await here.part(Waiters).until(over, wait_s, request) if wait_s else None
     if row is None:
         row = await run_in_threadpool(insights.job, here.database, job_id)
     headers = {"Location": f"/api/v1/jobs/{job_id}"}

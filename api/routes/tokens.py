@@ -6,12 +6,16 @@ import time
 from dataclasses import asdict
 from typing import Annotated
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Path, Query, Request
+from starlette.responses import Response
 
 from api.access import SCOPES, Admin, Reader
 from api.context import Here
+from api.paging import decode_cursor, encode_cursor, page_response
 from api.problems import Problem, documented
-from api.schemas.tokens import Allowance, Identity, MadeToken, NewToken, Token, Tokens, token_record
+from api.schemas.pages import MOST, Cursor, Limit
+from api.schemas.text import Output
+from api.schemas.tokens import Allowance, Identity, MadeToken, NewToken, Token, token_record
 from store import tokens
 from store.tokens import TokenLimits
 
@@ -19,6 +23,13 @@ router = APIRouter(tags=["access"])
 
 DAY_S = 86_400.0
 TokenId = Annotated[str, Path(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_-]+$")]
+
+
+class TokenPage(Output):
+    """A page of tokens, the oldest first."""
+
+    items: list[Token]
+    next: str | None
 
 
 @router.get("/whoami", operation_id="whoami", summary="Who the token says you are")
@@ -32,10 +43,27 @@ def whoami(caller: Reader) -> Identity:
     )
 
 
-@router.get("/tokens", operation_id="list_tokens", summary="Every token, the oldest first")
-def list_tokens(_: Admin, here: Here) -> Tokens:
+@router.get(
+    "/tokens",
+    operation_id="list_tokens",
+    summary="Every token, the oldest first",
+    response_model=TokenPage,
+    responses=documented("bad-cursor"),
+)
+def list_tokens(
+    _: Admin,
+    here: Here,
+    request: Request,
+    limit: Annotated[Limit, Query()] = MOST,
+    cursor: Annotated[Cursor | None, Query()] = None,
+) -> Response:
     """Secrets are not among it: only their hashes are kept."""
-    return Tokens(items=[Token(**token_record(row)) for row in tokens.list_tokens(here.database)])
+    binding = ["tokens"]
+    after = decode_cursor(cursor, binding, float, str)
+    rows = [row for row in tokens.list_tokens(here.database) if after is None or (row.created_at, row.id) > after]
+    shown = rows[:limit]
+    more = encode_cursor((shown[-1].created_at, shown[-1].id), binding) if len(rows) > limit else None
+    return page_response(request, [token_record(row) for row in shown], more)
 
 
 @router.post("/tokens", operation_id="create_token", summary="Make a token", status_code=201)

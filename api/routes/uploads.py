@@ -21,8 +21,7 @@ from api.submission.asked import own_upload
 from api.uploads.folders import check_room, make_folders, remove_upload
 from api.uploads.names import MOST_BYTES, clean_name
 from api.uploads.receiving import Reception
-from store import insights, uploads
-from store.errors import UnknownJob
+from store import uploads
 from store.moments import rfc3339
 from store.uploads import UploadRow
 
@@ -148,10 +147,9 @@ def get_upload(upload: UploadId, here: Here, caller: Reader) -> Upload:
 )
 def delete_upload(upload: UploadId, here: Here, caller: Submitter) -> Response:
     """Not while a job reads it."""
-    row = own_upload(here, caller, upload)
-    if row.job_id is not None and _is_read(here, row.job_id):
-        raise Problem("conflict", f"Job {row.job_id} reads upload {upload}: cancel it first, or let it end.")
-    remove_upload(here, upload)
+    own_upload(here, caller, upload)
+    if not remove_upload(here, upload) and (job_id := uploads.reader(here.database, upload)) is not None:
+        raise Problem("conflict", f"Job {job_id} reads upload {upload}: cancel it first, or let it end.")
     return Response(status_code=204)
 
 
@@ -182,13 +180,6 @@ def _sealed(here: Context, upload_id: str) -> UploadRow:
     if row is None:
         raise Problem("conflict", f"Upload {upload_id} was deleted while it was sent.")
     return row
-
-
-def _is_read(here: Context, job_id: int) -> bool:
-    try:
-        return not insights.job(here.database, job_id).state.is_final
-    except UnknownJob:
-        return False
 
 
 def _record(here: Context, row: UploadRow) -> dict[str, Any]:

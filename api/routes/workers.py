@@ -10,6 +10,7 @@ from starlette.responses import Response
 from api.access import READS
 from api.context import Here
 from api.paging import json_response
+from api.schemas.pages import MOST
 from api.schemas.workers import Workers
 from store.records import worker_record
 from store.workers import list_workers
@@ -25,6 +26,6 @@ router = APIRouter(tags=["workers"])
     response_model=Workers,
 )
 def workers(request: Request, here: Here) -> Response:
-    """Those heard of last come first; `seen_at` is how long ago that was."""
-    found = [worker_record(asdict(row)) for row in list_workers(here.database)]
+    """The 1,000 heard of last, those first; `seen_at` is when that was."""
+    found = [worker_record(asdict(row)) for row in list_workers(here.database)[:MOST]]
     return json_response(request, {"items": found, "next": None})

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from api.schemas.text import MAX_ID, Digits, Id, Input, Output, Plain, Text4k, Text64, Text256
 from models.recipes import Mode
+from store.jobs import What
 
 MAX_PATHS, MAX_GLOBS, MAX_ACTIONS, MAX_KEYS = 10_000, 100, 1000, 100
 
@@ -149,6 +150,13 @@ class Retry(Input):
     """What to run again: what failed with one of these codes and what was never run; without codes, all that failed."""
 
     codes: Codes = Field([])
+    what: What = Field("both", description="left: only what was never run; what failed stays as it is.")
+
+    @model_validator(mode="after")
+    def _check_what(self) -> Self:
+        if self.codes and self.what == "left":
+            raise ValueError("expected codes of what failed, or what: left; got both")
+        return self
 
 
 class Quick(BaseModel):
@@ -169,16 +177,22 @@ class Change(Input):
     priority: Priority
 
 
-Action = Literal["pause", "resume", "cancel", "retry", "delete"]
+Action = Literal["pause", "resume", "cancel", "retry", "priority", "delete"]
 
 
-class Actions(Input):
-    """One action on many jobs."""
+class Actions(Retry):
+    """One action on many jobs. `codes` and `what` are of a retry, `keep_best` of a cancel."""
 
     action: Action
     jobs: Annotated[list[Id], Field(min_length=1, max_length=MAX_ACTIONS)]
-    codes: Codes = Field([])
     keep_best: bool = False
+    priority: Priority | None = Field(None, description="With the action priority: 0 goes first, 9 last.")
+
+    @model_validator(mode="after")
+    def _check_priority(self) -> Self:
+        if (self.action == "priority") != (self.priority is not None):
+            raise ValueError("expected a priority with the action priority, and with no other")
+        return self
 
 
 class Outcome(Output):

@@ -53,13 +53,6 @@ class MadeToken(Token):
     secret: str
 
 
-class Tokens(Output):
-    """Every token, the oldest first."""
-
-    items: list[Token]
-    next: None = None
-
-
 class Allowance(Output):
     """What the caller may use; null is no limit."""
 

@@ -6,11 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from api.schemas.text import Input, Output
-
-
-class NewUpload(Input):
-    """The body that begins an upload of many files: an empty object."""
+from api.schemas.text import Output
 
 
 class Upload(Output):

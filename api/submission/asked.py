@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -27,11 +28,14 @@ from worker.wishes import FIXED, Wishes, further_recipe, new_recipe
 
 AnyJob = ClassifyJob | EvaluateJob | FinetuneJob
 _BODY: TypeAdapter[AnyJob] = TypeAdapter(Job)
+QUEUE_RETRY_S = 60  # how long to wait when too many images are queued
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One submission. `model`: NAME@VERSION; `recipe` and `name`: of a training; `most`: images it may have."""
+    """One submission. `model`: NAME@VERSION; `recipe` and `name`: of a training; `most`: images it may have, as it
+    looks when it comes; `limit`: those of its owner that may wait together; `mark`: a text that only its job has.
+    """
 
     body: AnyJob
     owner: str
@@ -39,6 +43,8 @@ class Asked:
     model: str | None = None
     recipe: Mapping[str, Any] | None = None
     name: str | None = None
+    limit: int | None = None
+    mark: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values; `asked_again` makes the same of them."""
@@ -49,6 +55,8 @@ class Asked:
             "model": self.model,
             "recipe": dict(self.recipe) if self.recipe is not None else None,
             "name": self.name,
+            "limit": self.limit,
+            "mark": self.mark,
         }
 
     @property
@@ -103,16 +111,19 @@ def ask(context: Context, caller: Caller, body: AnyJob) -> Asked:
     """Check all that can be told at once. Raises Problem, ModelError, StoreError."""
     if isinstance(body.source, Upload):
         own_upload(context, caller, body.source.upload)
-    most = _allowance(context, caller)
-    if not isinstance(body, FinetuneJob):
-        version = find_model(context.registry, body.model)
-        return Asked(body, caller.owner, most, version.reference)
-    training = _continued(context, caller, body) if body.continue_run is not None else _begun(body)
-    training = settled(training, context.registry.get)
-    return Asked(
+    asked = Asked(
         body,
         caller.owner,
-        most,
+        _allowance(context, caller),
+        limit=caller.limits.queued_items,
+        mark=uuid.uuid4().hex,
+    )
+    if not isinstance(body, FinetuneJob):
+        return replace(asked, model=find_model(context.registry, body.model).reference)
+    training = _continued(context, caller, body) if body.continue_run is not None else _begun(body)
+    training = settled(training, context.registry.get)
+    return replace(
+        asked,
         recipe=training.recipe.model_dump(mode="json", exclude_none=True),
         name=check_name(training.name),
     )
@@ -145,10 +156,15 @@ def _allowance(context: Context, caller: Caller) -> int | None:
     most = caller.limits.queued_items
     if most is None:
         return None
-    left = most - figures.queued_items(context.database, caller.owner)
-    if left <= 0:
-        raise Problem("queue-full", f"At most {most:,} images may wait, and so many do.", retry_after=60)
-    return left
+    waiting = figures.queued_items(context.database, caller.owner)
+    if waiting >= most:
+        raise queue_full(f"At most {most:,} images may wait, and {waiting:,} do.")
+    return most - waiting
+
+
+def queue_full(detail: object) -> Problem:
+    """What is told where more images would wait than may."""
+    return Problem("queue-full", str(detail), retry_after=QUEUE_RETRY_S)
 
 
 def _begun(body: FinetuneJob) -> Training:

@@ -10,11 +10,13 @@ from dataclasses import dataclass, replace
 from api.context import Context
 from api.problems import Problem
 from api.schemas.submit import ClassifyJob, EvaluateJob
-from api.submission.asked import Asked
+from api.submission.asked import Asked, queue_full
 from api.submission.sources import Choice, Opener
 from api.submission.turns import Turns
+from store import uploads
 from store.rows import NewItem, NewJob
 from store.runs import find_run
+from store.waiting import QueueFull, take_room
 from worker.evaluation_jobs import evaluation_job
 from worker.finetuning import check_dataset, dataset_items, finetune_job
 from worker.past import PastSource, past_job
@@ -43,10 +45,8 @@ class Watched:
         """Raises Stopped; Problem queue-full."""
         for n, entry in enumerate(self._turns.politely(iter(self._source), self._is_wanted), 1):
             if self._most is not None and n > self._most:
-                raise Problem(
-                    "queue-full",
-                    f"The {self.description} holds more images than the {self._most:,} that may still wait.",
-                    retry_after=60,
+                raise queue_full(
+                    f"The {self.description} holds more images than the {self._most:,} that may still wait."
                 )
             yield entry
 
@@ -60,6 +60,9 @@ class Planner:
     def source(self, asked: Asked, is_wanted: Callable[[], bool], stack: ExitStack) -> Watched:
         """The source that is asked for, opened. Raises Problem, SourceError, InvalidRecipe, StoreError."""
         body = asked.body
+        # From here on it is seen that the upload is in use, or it is seen here that it goes.
+        if asked.upload_id is not None and uploads.touch(self._context.database, asked.upload_id) is None:
+            raise Problem("not-found", f"There is no upload {asked.upload_id}.")
         if body.source is None:
             run = find_run(self._context.database, getattr(body, "continue_run", None) or 0)
             found: Source = PastSource(self._context.database, past_job(run))
@@ -70,6 +73,24 @@ class Planner:
 
     def plan(self, asked: Asked, is_wanted: Callable[[], bool], stack: ExitStack) -> Plan:
         """All that the store needs. Raises what `source` raises, ModelError."""
+        plan = self._plan(asked, is_wanted, stack)
+        reads = {uploads.READS: asked.upload_id} if asked.upload_id is not None else {}
+        job = replace(plan.job, options={**plan.job.options, **reads})
+        return replace(plan, job=job, items=self._counted(asked, plan.items))
+
+    def _counted(self, asked: Asked, items: Iterator[NewItem]) -> Iterator[NewItem]:
+        """The items; at their end, whether all may wait: others were accepted meanwhile. Raises Problem queue-full."""
+        count = 0
+        for item in items:
+            count += 1
+            yield item
+        if asked.limit is not None:
+            try:
+                take_room(self._context.database, asked.owner, asked.mark, count, asked.limit)
+            except QueueFull as error:
+                raise queue_full(error) from None
+
+    def _plan(self, asked: Asked, is_wanted: Callable[[], bool], stack: ExitStack) -> Plan:
         source = self.source(asked, is_wanted, stack)
         database, registry = self._context.database, self._context.registry
         if isinstance(asked.body, ClassifyJob):

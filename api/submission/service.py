@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 
 from pydantic import ValidationError
@@ -19,7 +20,7 @@ from api.submission.turns import Turns
 from api.uploads.folders import remove_expired
 from store import requests, scanning, uploads
 from store.errors import StoreError
-from store.requests import RequestKey
+from store.requests import KeyFreed, RequestKey
 from worker.estimate import Look, look
 
 log = logging.getLogger(__name__)
@@ -60,10 +61,17 @@ class Submissions:
         self._scanner.check_room()
         if asked.upload_id is not None and uploads.seal(self._context.database, asked.upload_id) is None:
             raise Problem("not-found", f"There is no upload {asked.upload_id}.")
-        job_id = scanning.open_job(self._context.database, asked.draft(), asked.to_json(), key)
-        if asked.upload_id is not None:
-            uploads.bind(self._context.database, asked.upload_id, job_id)
+        try:
+            job_id = scanning.open_job(self._context.database, asked.draft(), asked.to_json(), key)
+        except KeyFreed as error:
+            raise Problem("in-flight", str(error), retry_after=1) from None
         ticket = Ticket(job_id, asked)
+        try:
+            if asked.upload_id is not None:
+                uploads.bind(self._context.database, asked.upload_id, job_id)
+        except StoreError:
+            self._scanner.give_up(ticket)
+            raise
         self._scanner.add(ticket)
         return ticket
 
@@ -106,23 +114,34 @@ class Submissions:
     def _keep_house(self) -> None:
         rounds = 0
         while True:
-            try:
-                self._take_over()
-                for job_id in list(self._scanner.live):
-                    scanning.keep(self._context.database, job_id)
-                remove_expired(self._context)
-                if rounds % KEYS_EVERY == 0:
-                    requests.expire(self._context.database)
-            except StoreError as error:
-                log.info("housekeeping waits: %s", error)
-            except OSError as error:
-                log.warning("uploads could not be tidied: %s", error)
+            self._do("take over scans", self._take_over)
+            self._do("go on with scans", self._scanner.try_again)
+            self._do("keep scans", self._keep_scans)
+            self._do("tidy uploads", lambda: remove_expired(self._context))
+            if rounds % KEYS_EVERY == 0:
+                self._do("forget old keys", lambda: requests.expire(self._context.database))
             rounds += 1
             if self._context.stopping.wait(LOOK_AFTER_S):
                 return
 
+    def _do(self, what: str, chore: Callable[[], object]) -> None:
+        """One thing of a round: what goes wrong in it concerns no other, and no later round."""
+        try:
+            chore()
+        except StoreError as error:
+            log.info("housekeeping waits to %s: %s", what, error)
+        except OSError as error:
+            log.warning("housekeeping could not %s: %s", what, error)
+        except Exception:  # the thread is there for as long as the process
+            log.exception("housekeeping could not %s", what)
+
+    def _keep_scans(self) -> None:
+        for job_id in list(self._scanner.live):
+            scanning.keep(self._context.database, job_id)
+
     def _take_over(self) -> None:
-        for job_id, request in scanning.abandoned(self._context.database):
+        busy = frozenset(self._scanner.live)
+        for job_id, request in scanning.abandoned(self._context.database, busy=busy):
             if not scanning.take_over(self._context.database, job_id):
                 continue
             try:

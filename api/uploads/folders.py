@@ -47,8 +47,10 @@ def check_room(settings: Settings, more: int = 0) -> None:
         raise Problem("disk-full", "Expected room for the upload on the server's disk; it is nearly full.")
 
 
-def remove_upload(context: Context, upload_id: str) -> bool:
-    """Delete the files and forget the upload; False where there was none."""
+def remove_upload(context: Context, upload_id: str, unused_s: float | None = None) -> bool:
+    """Delete the files and forget the upload; False where there is none, or where it is in use (uploads.retire)."""
+    if not uploads.retire(context.database, upload_id, unused_s):
+        return False
     with suppress(FileNotFoundError):
         shutil.rmtree(upload_folder(context.settings, upload_id))
     return uploads.remove(context.database, upload_id)
@@ -56,8 +58,9 @@ def remove_upload(context: Context, upload_id: str) -> bool:
 
 def remove_expired(context: Context) -> int:
     """Delete uploads that nobody used for long; returns how many."""
-    old = uploads.expired(context.database, context.settings.upload_keep_h * 3600)
-    for row in old:
-        remove_upload(context, row.id)
-        log.info("upload %s expired", row.id)
-    return len(old)
+    removed, keep_s = 0, context.settings.upload_keep_h * 3600
+    for row in uploads.expired(context.database, keep_s):
+        if remove_upload(context, row.id, keep_s):  # nobody has used it since it was listed
+            log.info("upload %s expired", row.id)
+            removed += 1
+    return removed

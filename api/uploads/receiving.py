@@ -77,8 +77,9 @@ class Reception:
         return self._part.open("xb")
 
     def _write(self, file: BinaryIO, portion: bytes) -> None:
-        self._check_quota(self._arriving.take(self._upload.owner, len(portion)))
-        self.size += len(portion)
+        together = self._arriving.take(self._upload.owner, len(portion))
+        self.size += len(portion)  # before anything is raised: `receive` gives back what `size` says
+        self._check_quota(together)
         if self.size // PORTION % LOOK_EVERY == 0:
             check_room(self._context.settings)
         file.write(portion)

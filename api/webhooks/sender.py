@@ -22,7 +22,7 @@ RETRY_S = (5.0, 60.0, 300.0, 1800.0, 7200.0, 18_000.0, 36_000.0)
 ATTEMPTS = len(RETRY_S) + 1
 TICK_S = 1.0
 TROUBLE_S = 5.0  # while the database cannot be used
-SENDERS = 8  # calls under way at once
+SENDERS = 8  # calls under way at once; half of them for one owner
 LEASE_S = 60.0  # far longer than a call may take
 STOP_S = 0.8  # for the thread, and for the calls under way
 KEPT_S = 14 * 86_400.0  # how long the log keeps a delivery that was settled
@@ -73,6 +73,9 @@ class Sender:
             except StoreError as error:
                 log.warning("Webhooks wait: %s", error)
                 wait = TROUBLE_S
+            except Exception:  # the thread is there for as long as the process
+                log.exception("Webhooks wait")
+                wait = TROUBLE_S
             self._wake.wait(wait)
 
     def turn(self) -> int:
@@ -81,7 +84,7 @@ class Sender:
         self._prune()
         started = 0
         while len(self._calls) < SENDERS and not self._stopping.is_set():
-            leased = hooks.due(self._database, 1, lease_s=LEASE_S)
+            leased = hooks.due(self._database, 1, lease_s=LEASE_S, per_owner=SENDERS // 2)
             if not leased:
                 break
             started += 1

@@ -10,7 +10,7 @@ import pytest
 from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
 
-from api.access import Caller, Limits, caller_of, check_queue, own_job
+from api.access import Caller, Limits, caller_of, own_job
 from api.app import PREFIX, make_app
 from api.context import Context
 from api.problems import Problem
@@ -160,21 +160,6 @@ def _callers() -> Iterator[tuple[str, list[str]]]:
     yield "ann", ["read", "submit"]
     yield "bob", ["read"]
     yield "root", ["read", "submit", "admin"]
-
-
-def test_an_owners_waiting_images_are_limited(settings: Settings, store: Database, accept_job: AcceptJob) -> None:
-    here = Context(settings, ())
-    accept_job(5, owner="ann")
-    accept_job(50, owner="bob")
-    check_queue(here, Caller("ann", frozenset(), "t", Limits()), 10**12)  # without a limit
-    caller = Caller("ann", frozenset(), "t", Limits(queued_items=8))
-    check_queue(here, caller, 3)
-    with pytest.raises(Problem, match="at most 8 waiting images, got 5 that wait and 4 more") as caught:
-        check_queue(here, caller, 4)
-    assert (caught.value.status_code, caught.value.kind) == (429, "queue-full")
-    assert caught.value.headers
-    assert int(caught.value.headers["Retry-After"]) > 0
-    here.close()
 
 
 def test_a_token_that_asks_too_often_is_told_to_wait(settings: Settings, store: Database) -> None:

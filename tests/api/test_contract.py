@@ -11,6 +11,7 @@ import random
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -97,8 +98,9 @@ def test_every_operation_does_what_the_description_says(tmp_path: Path) -> None:
 @pytest.mark.timeout(900 + 40 * EXAMPLES)
 def test_a_frozen_broker_gives_no_error_and_no_hang(tmp_path: Path) -> None:
     with served(tmp_path, workers=1) as server:
+        warm(server, tmp_path / "photos")
         with frozen(brokers(server)):
-            answer = examine(server, tmp_path, checks="not_a_server_error")
+            answer = examine(server, tmp_path, "--exclude-path", "/readyz", checks="not_a_server_error")
         assert_clean(answer)
 
 
@@ -119,15 +121,10 @@ def test_a_database_that_only_reads_gives_503_and_never_500(tmp_path: Path, post
         answer = examine(
             server, tmp_path, "--report", "ndjson", "--report-ndjson-path", str(report), checks="not_a_server_error"
         )
-        assert not server_errors(report), answer.stdout[-12_000:]
-
-
-def server_errors(report: Path) -> Sequence[str]:
-    """Answers of 500 and above, but for 501 and 503, from a report."""
-    found: list[str] = []
-    for line in report.read_text().splitlines():
-        found += [line[:2000] for status in _statuses(json.loads(line)) if status >= 500 and status not in (501, 503)]
-    return found
+        seen = Counter(status for line in report.read_text().splitlines() for status in _statuses(json.loads(line)))
+        assert seen[503] > 20, seen  # it was refused for want of a database that takes it, and not for something else
+        assert not {status for status in seen if status >= 500} - {501, 503}, answer.stdout[-12_000:]
+        assert "Network Error" not in answer.stdout, answer.stdout[-12_000:]
 
 
 def _statuses(value: Any) -> Iterator[int]:

@@ -10,14 +10,18 @@ from pathlib import Path
 
 import pytest
 from fastapi import FastAPI
+from sqlalchemy import update
 
 from api import health
 from api.app import make_app
 from api.context import Context
 from api.health import Check, Health, Probe
+from store.claims import Claimer, claim
 from store.database import Database
+from store.tables import workers
 from store.workers import WorkerReport, report
 from tests.api.asgi import ask
+from tests.api.conftest import AcceptJob
 from worker.broker import EmbeddedBroker
 from worker.settings import Settings
 
@@ -44,12 +48,36 @@ def test_all_is_well_with_a_database_a_broker_and_a_worker(settings: Settings, s
         report(store, WorkerReport("here/cpu", "here", "cpu", 1, "idle"))
         found = checks(settings)
         assert all(check.ok for check in found.values()), found
+        assert "idle" in found["worker"].detail
         answer = ask(make_app(settings, roots=()), "GET", "/readyz")
         assert (answer.status, answer.json) == (200, {"status": "ready"})
         report(store, WorkerReport("here/cpu", "here", "cpu", 1, "stopped"))
         assert not checks(settings)["worker"].ok
     finally:
         broker.stop()
+
+
+def test_a_worker_with_a_loaded_model_is_needed_once_images_wait(
+    settings: Settings, store: Database, accept_job: AcceptJob
+) -> None:
+    report(store, WorkerReport("here/cpu", "here", "cpu", 1, "idle"))
+    report(store, WorkerReport("here/cpu/train", "here", "cpu", 2, "busy", "a training"))
+    assert checks(settings)["worker"].ok  # nothing was asked of it yet, and nothing would be, were it not ready
+    accept_job(3)
+    assert not checks(settings)["worker"].ok
+    assert claim(store, Claimer("here/cpu")) is not None  # its model is being loaded
+    found = checks(settings)["worker"]
+    assert (found.ok, "no model loaded" in found.detail) == (False, True)
+    report(store, WorkerReport("here/cpu", "here", "cpu", 1, "busy", "birds@1"))
+    found = checks(settings)["worker"]
+    assert (found.ok, found.detail) == (True, "1 with a model loaded")
+
+
+def test_a_worker_that_was_not_heard_of_for_a_lease_is_none(settings: Settings, store: Database) -> None:
+    report(store, WorkerReport("here/cpu", "here", "cpu", 1, "idle", "birds@1"))
+    with store.write() as connection:
+        connection.execute(update(workers).values(seen_at=workers.c.seen_at - settings.lease_s - 1))
+    assert checks(settings)["worker"].detail == "no worker has reported lately"
 
 
 def test_what_is_missing_is_named_only_when_asked(tmp_path: Path) -> None:

@@ -47,6 +47,7 @@ def test_the_figures_are_those_of_the_database(app: FastAPI, store: Database, ac
     assert found["pixmill_worker_seen_seconds", "busy", "here/cpu"] < 60
     assert found["pixmill_lease_expiries_total",] == 0
     assert found["pixmill_fenced_commits_total",] == 0
+    assert found["pixmill_images_per_second",] == 0
     assert 0 <= found["pixmill_queue_oldest_seconds", "classify"] < 60
 
 

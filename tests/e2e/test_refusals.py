@@ -39,7 +39,7 @@ def test_without_any_model_it_says_how_to_get_one(home: Home, tmp_path: Path) ->
 
 def test_sql_only_reads(fake_home: Home, tmp_path: Path) -> None:
     fake_home.run("db", "upgrade")
-    assert "readonly" in fake_home.run("sql", "DELETE FROM jobs", code=2).stderr
+    assert "only read" in fake_home.run("sql", "DELETE FROM jobs", code=2).stderr
     assert fake_home.json("sql", "SELECT 'a:b' AS x", "--json") == [{"x": "a:b"}]
     assert "syntax" in fake_home.run("sql", "SELEKT 1", code=2).stderr
 

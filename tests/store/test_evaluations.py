@@ -12,7 +12,6 @@ from store.commits import commit_slice
 from store.database import Database
 from store.errors import UnknownJob
 from store.evaluations import (
-    confusion,
     evaluation,
     flips,
     labelled_items,
@@ -22,7 +21,7 @@ from store.evaluations import (
 )
 from store.rows import NewItem, NewJob, NewResult
 from store.run_data import write_survey
-from store.run_rows import ConfusionRow, EvaluationFacts, FlipRow
+from store.run_rows import EvaluationFacts, FlipRow
 from tests.store.conftest import AcceptJob, train
 from tests.store.test_run_data import survey
 
@@ -75,19 +74,12 @@ def test_more_items_than_one_page_come_once_each(
     assert [row.idx for row in predictions(database, evaluate(database, 1, FIRST))] == [0, 1, 2, 3, 4, 5]
 
 
-def test_predictions_mistakes_and_confusion(database: Database, model_id: int) -> None:
+def test_predictions_and_mistakes(database: Database, model_id: int) -> None:
     job_id = evaluate(database, model_id, FIRST)
     rows = list(predictions(database, job_id))
     assert (rows[1].path, rows[1].true_label, rows[1].label, rows[1].score) == (b"/photos/1.jpg", "robin", "wren", 0.8)
     assert rows[1].topk == ("wren", "a", "b", "c", "robin", "robin")
     assert [(row.idx, row.score) for row in mistakes(database, job_id, 2)] == [(4, 0.95), (1, 0.8)]
-    assert confusion(database, job_id) == [
-        ConfusionRow("finch", "wren", 1),
-        ConfusionRow("robin", "robin", 2),
-        ConfusionRow("robin", "wren", 1),
-        ConfusionRow("wren", "robin", 1),
-        ConfusionRow("wren", "wren", 1),
-    ]
     with pytest.raises(UnknownJob):
         mistakes(database, 999)
     with pytest.raises(UnknownJob):

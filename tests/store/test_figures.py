@@ -118,3 +118,21 @@ def test_queued_items_are_those_of_an_owner_that_have_no_result(
     fill(database, job_id, NewJob(model_id), watched(), chunk=2)
     assert seen == [0, 0, 2, 2, 4]
     assert queued_items(database, "eve") == 5
+
+
+def test_the_rate_is_of_the_last_minute(database: Database, accept_job: AcceptJob) -> None:
+    accept_job(60)
+    assert figures(database).images_per_s == 0
+    lease = claim(database, Claimer("w"))
+    assert lease
+    commit_slice(database, lease, ok_results(lease)[:30], last=False)
+    assert figures(database).images_per_s == 0.5  # of a job that runs
+    commit_slice(database, lease, ok_results(lease)[30:], last=True)
+    sweep(database)
+    assert figures(database).images_per_s == 1  # of one that has ended
+    with database.write() as connection:
+        connection.execute(text("UPDATE results SET created_at = created_at - 61 WHERE idx < 30"))
+    assert figures(database).images_per_s == 0.5
+    with database.write() as connection:
+        connection.execute(text("UPDATE jobs SET finished_at = finished_at - 61"))
+    assert figures(database).images_per_s == 0  # nothing is counted in jobs that ended before

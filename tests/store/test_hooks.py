@@ -128,7 +128,9 @@ def test_what_was_free_a_moment_ago_is_counted_again_before_it_is_leased(
     for _ in range(5):
         hooks.enqueue(database, webhook.id, "test", "{}")
     free = deliveries._ready
-    monkeypatch.setattr(deliveries, "_ready", lambda _: free(100))  # an answer that is too old to know of the others
+    monkeypatch.setattr(
+        deliveries, "_ready", lambda *_: free(100, None)
+    )  # an answer that is too old to know of the others
     assert len(hooks.due(database, 10)) == 2
 
 
@@ -155,3 +157,25 @@ def test_a_webhook_is_changed_switched_off_and_on_and_removed(database: Database
     assert hooks.change(database, webhook.id, active=True) is None
     assert hooks.enqueue(database, webhook.id, "test", "{}") is None
     assert hooks.due(database, 10) == []
+
+
+def test_an_owner_with_many_webhooks_does_not_hold_up_other_owners(database: Database) -> None:
+    for webhook in [hook(database) for _ in range(6)]:
+        hooks.enqueue(database, webhook.id, "test", "{}")
+    theirs = hook(database, "bob")
+    hooks.enqueue(database, theirs.id, "test", "{}")
+    owners = []
+    while leased := hooks.due(database, 1, per_owner=4):
+        owners += [hooks.find(database, one.delivery.webhook_id) for one in leased]
+    assert [row.owner for row in owners if row] == ["ann", "bob", "ann", "ann", "ann"]
+    assert len(hooks.due(database, 10)) == 2  # without a bound the rest is due
+
+
+def test_an_owners_share_is_counted_again_before_a_delivery_is_leased(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for webhook in [hook(database) for _ in range(5)]:
+        hooks.enqueue(database, webhook.id, "test", "{}")
+    free = deliveries._ready
+    monkeypatch.setattr(deliveries, "_ready", lambda *_: free(100, None))
+    assert len(hooks.due(database, 10, per_owner=3)) == 3

@@ -9,14 +9,14 @@ from sqlalchemy import func, select, update
 from store import requests, scanning
 from store.claims import Claimer, claim
 from store.database import Database
-from store.errors import KeyTaken, NothingToDo, ScanLost, UnknownJob
+from store.errors import DatabaseUnavailable, KeyTaken, NothingToDo, ScanLost, UnknownJob
 from store.insights import job
 from store.jobs import cancel, retry
 from store.removal import remove
-from store.requests import RequestKey
+from store.requests import KeyFreed, RequestKey
 from store.rows import NewItem, NewJob, NewRun
 from store.runs import run_of_job
-from store.scanning import abandoned, discard, fail_scan, fill, keep, open_job, take_over
+from store.scanning import abandoned, begin_again, discard, fail_scan, fill, keep, open_job, take_over
 from store.states import JobState
 from store.sweep import ABANDONED_S, TAKEN_OVER_S, sweep
 from store.tables import items, jobs
@@ -161,10 +161,38 @@ def test_of_many_processes_one_takes_a_scan_over(
 def test_a_sign_of_life_keeps_a_scan_that_waits_its_turn(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     job_id = open_job(database, DRAFT, REQUEST)
     be_silent(database, job_id, 61)
-    assert abandoned(database, 60) == []  # its own process does not call it abandoned
+    assert abandoned(database, 60, busy=[job_id]) == []  # its own process, which is at it, does not call it abandoned
     assert keep(database, job_id)
     another_process(monkeypatch, "b")
     assert abandoned(database, 60) == []
+
+
+def test_a_process_takes_over_a_scan_of_its_own_that_it_has_lost(database: Database, model_id: int) -> None:
+    job_id = open_job(database, DRAFT, REQUEST)
+    be_silent(database, job_id, 61)
+    assert abandoned(database, 60) == [(job_id, REQUEST)]
+    with ThreadPoolExecutor(4) as pool:
+        assert sum(pool.map(lambda _: take_over(database, job_id, 60), range(4))) == 1
+    fill(database, job_id, NewJob(model_id), found(3))
+    assert job(database, job_id).state is JobState.ACCEPTED
+
+
+def test_a_scan_that_broke_off_begins_again_with_nothing(database: Database, model_id: int) -> None:
+    job_id = open_job(database, DRAFT, REQUEST)
+
+    def broken() -> Iterator[NewItem]:
+        yield from found(5)
+        raise DatabaseUnavailable("away")
+
+    with pytest.raises(DatabaseUnavailable):
+        fill(database, job_id, NewJob(model_id), broken(), chunk=2)
+    begin_again(database, job_id)
+    assert (items_of(database, job_id), job(database, job_id).found) == (0, 0)
+    fill(database, job_id, NewJob(model_id), found(5))
+    assert (items_of(database, job_id), job(database, job_id).found) == (5, 5)
+    with pytest.raises(ScanLost):
+        begin_again(database, job_id)
+    assert items_of(database, job_id) == 5
 
 
 def test_the_sweeper_leaves_a_scan_to_be_taken_over_and_fails_it_in_the_end(database: Database) -> None:
@@ -214,6 +242,16 @@ def test_a_key_stands_for_one_job(database: Database) -> None:
     assert row is not None
     assert (row.job_id, row.fingerprint) == (job_id, "same")
     assert requests.find(database, "ann", "k2") is None
+
+
+def test_a_key_that_is_freed_at_this_moment_is_no_removed_job(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = RequestKey("ann", "k1", "same")
+    open_job(database, DRAFT, REQUEST, key)
+    monkeypatch.setattr(requests, "_find", lambda *_: None)  # freed between the two statements of `take`
+    with pytest.raises(KeyFreed):
+        open_job(database, DRAFT, REQUEST, key)
 
 
 def test_fifty_requests_with_one_key_make_one_job(database: Database) -> None:

@@ -1,4 +1,4 @@
-"""Uploads: opened, counted, sealed, bound to a job, expired."""
+"""Uploads: opened, counted, sealed, bound to a job, expired, retired before their files go."""
 
 from sqlalchemy import text
 
@@ -6,6 +6,8 @@ from store import uploads
 from store.database import Database
 from store.jobs import cancel
 from store.removal import remove
+from store.rows import NewJob
+from store.scanning import open_job
 from tests.store.conftest import AcceptJob
 
 
@@ -32,6 +34,7 @@ def test_what_is_not_there_is_nothing(database: Database) -> None:
     assert uploads.seal(database, "none") is None
     assert uploads.bind(database, "none", 1) is None
     assert uploads.touch(database, "none") is None
+    assert not uploads.retire(database, "none")
     assert not uploads.remove(database, "none")
 
 
@@ -64,4 +67,64 @@ def test_an_upload_expires_when_nobody_uses_it_and_its_job_has_ended(database: D
     left = uploads.find(database, bound.id)
     assert left
     assert left.job_id is None
+    assert not uploads.remove(database, bound.id)  # its files are still there
+    assert uploads.retire(database, bound.id)
     assert uploads.remove(database, bound.id)
+
+
+def test_an_upload_stays_as_long_as_any_of_its_jobs_reads_it(database: Database, accept_job: AcceptJob) -> None:
+    upload = uploads.create(database, "ann").id
+    first, last = (accept_job(3, options={uploads.READS: upload}) for _ in range(2))
+    uploads.bind(database, upload, first)
+    uploads.bind(database, upload, last)
+    cancel(database, last)
+    _age(database)
+    assert uploads.reader(database, upload) == first
+    assert not uploads.retire(database, upload, 60)
+    assert uploads.expired(database, 60) == []  # it was looked at, and now waits for the first job
+    remove(database, last)
+    _age(database)
+    assert not uploads.retire(database, upload)
+    cancel(database, first)
+    assert uploads.expired(database, 60) == []  # that has ended only now
+    _age(database)
+    assert [row.id for row in uploads.expired(database, 60)] == [upload]
+    assert uploads.retire(database, upload, 60)
+
+
+def test_a_job_that_is_only_being_scanned_reads_its_upload(database: Database, model_id: int) -> None:
+    upload = uploads.create(database, "ann").id
+    job_id = open_job(database, NewJob(model_id), {"body": {"source": {"upload": upload}}})  # and nothing bound it yet
+    assert uploads.reader(database, upload) == job_id
+    assert not uploads.retire(database, upload)
+    cancel(database, job_id)
+    assert uploads.retire(database, upload)
+
+
+def test_an_upload_that_is_used_after_all_does_not_go(database: Database) -> None:
+    upload = uploads.create(database, "ann").id
+    _age(database)
+    assert [row.id for row in uploads.expired(database, 60)] == [upload]
+    uploads.seal(database, upload)
+    assert not uploads.retire(database, upload, 60)
+    assert uploads.retire(database, upload)
+
+
+def test_what_was_retired_is_gone_for_all_but_who_removes_it(database: Database) -> None:
+    upload = uploads.create(database, "ann").id
+    uploads.add(database, upload, files=1, size_bytes=70)
+    assert uploads.retire(database, upload)
+    found = (uploads.find(database, upload), uploads.seal(database, upload), uploads.touch(database, upload))
+    assert found == (None, None, None)
+    assert uploads.list_uploads(database) == []
+    assert uploads.used_bytes(database, "ann") == 70  # its files still lie there
+    assert [row.id for row in uploads.expired(database, 10**6)] == [upload]  # whoever died over it, another goes on
+    assert uploads.retire(database, upload, 10**6)
+    assert uploads.remove(database, upload)
+    assert uploads.expired(database, 10**6) == []
+
+
+def _age(database: Database) -> None:
+    with database.write() as connection:
+        connection.execute(text("UPDATE uploads SET touched_at = touched_at - 120"))
+        connection.execute(text("UPDATE jobs SET finished_at = finished_at - 120"))

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.running import eventually
+from worker.broker import BrokerError
 from worker.kept import Program
 from worker.settings import Settings
 from worker.supervisor import Supervisor
@@ -85,6 +86,26 @@ def test_a_killed_program_and_a_killed_broker_come_back_and_are_told_of(settings
         eventually(supervisor.broker.answers)
     assert any(text.startswith("The API ended (status -9); starting it again in 1 s.") for text in told)
     assert any(text.startswith("The broker ended (status -9); starting it again.") for text in told)
+
+
+def test_what_is_in_the_brokers_way_keeps_nobody_else_down(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+
+    def broken() -> None:
+        raise BrokerError("no room for its socket")
+
+    with started(Supervisor(settings, (), told.append, queues=(), programs=[program(settings)])) as supervisor:
+        assert supervisor.broker is not None
+        monkeypatch.setattr(supervisor.broker, "keep", broken)
+        (api,) = supervisor.others
+        eventually(lambda: is_ready(settings))
+        assert api.process is not None
+        before = api.process.pid
+        api.process.kill()
+        eventually(lambda: api.process is not None and api.process.pid != before, what="the API's return")
+    assert [text for text in told if "socket" in text] == [
+        "Something is in the way of the workers: no room for its socket"
+    ]
 
 
 def test_in_a_hurry_nobody_is_waited_for(settings: Settings) -> None:

@@ -105,7 +105,7 @@ def _create_uploads() -> None:
         sa.Column("created_at", sa.Double(), nullable=False),
         sa.Column("touched_at", sa.Double(), nullable=False),
         *_job_reference("uploads", nullable=True),
-        sa.CheckConstraint("state IN ('open', 'sealed')", name=op.f("ck_uploads_state")),
+        sa.CheckConstraint("state IN ('open', 'sealed', 'gone')", name=op.f("ck_uploads_state")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_uploads")),
     )
     op.create_index("ix_uploads_owner", "uploads", ["owner"])

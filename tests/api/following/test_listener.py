@@ -2,6 +2,9 @@
 
 import asyncio
 
+import pytest
+
+from api.following import channel as channels
 from api.following.channel import Channel
 from api.following.listener import Listener
 from api.following.messages import Look, Told
@@ -38,3 +41,25 @@ def test_what_happens_while_the_channel_begins_is_told_once() -> None:
 
     told = [chunk.split(b"\n")[1] for chunk in asyncio.run(follow())]
     assert told == [b'data: {"n": 1}', b'data: {"n": 2}', b'data: {"n": 3}', b'data: {"job": 1}']
+
+
+def test_a_channel_survives_what_nobody_expected(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(channels, "TROUBLE_S", 0.0)
+    looks = []
+
+    async def look_at(_: Position) -> Look:
+        looks.append(1)
+        if len(looks) == 1:
+            raise RuntimeError("a bug")
+        return Look((), None, {"job": 1})
+
+    async def latest() -> Position:
+        return Position(0)
+
+    async def follow() -> dict[str, object] | None:
+        channel = Channel(look_at, latest)
+        while not channel.is_over:
+            await channel.news(10)
+        return channel.end
+
+    assert asyncio.run(follow()) == {"job": 1}

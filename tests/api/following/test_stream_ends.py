@@ -8,8 +8,8 @@ from typing import NoReturn
 
 import pytest
 
-from api.following import channel, hub, listener
-from store import scanning
+from api.following import channel, hub, listener, stream
+from store import scanning, tokens
 from store.database import Database
 from store.errors import DatabaseUnavailable
 from store.rows import NewJob
@@ -138,3 +138,18 @@ def test_a_shutdown_ends_the_streams_within_two_seconds(
             assert tail.error is None, "it ended in order, not by a reset"
             assert [name for name, _, _ in tail.events][-1] != "end"
             served.process.wait(30)
+
+
+def test_a_token_that_is_revoked_ends_its_streams_and_no_others(
+    served: Served, store: Database, accept_job: AcceptJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "RECHECK_S", 0.02)
+    job = accept_job(1)
+    row, secret = tokens.create(store, name="n", owner="", scopes=("read",))
+    revoked, other = Tail(served.api, secret, job), listen(served, job)
+    for tail in (revoked, other):
+        tail.wait_for(bool)
+    tokens.revoke(store, row.id)
+    assert revoked.ended()[-1][0] != "end"
+    finish(store)
+    assert other.ended()[-1][0] == "end"

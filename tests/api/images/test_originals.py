@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from api.images import content
+from api.images.content import Copies
+from store import tokens
 from store.database import Database
 from tests.api.images.conftest import Gallery
 from tests.api.picture_jobs import classified, hash_of
@@ -184,3 +187,22 @@ def test_a_large_picture_is_sent_in_blocks(settings: Settings, store: Database, 
     job = classified(store, folder)
     with api_client(settings, [folder]) as client:
         assert client.get(f"/api/v1/jobs/{job}/items/0/original").content == data
+
+
+def test_originals_that_are_not_taken_yet_count_for_their_token(
+    gallery: Gallery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(content, "ROOM", 2 * content.LEAST)
+    copies = gallery.client.app.state.context.part(Copies)  # type: ignore[attr-defined]  # FastAPI's
+    row, secret = tokens.create(gallery.database, name="n", owner="ann", scopes=("read",))
+    theirs = {"Authorization": f"Bearer {secret}"}
+    with copies.held(row.id, 100):
+        refused = gallery.get("original", headers=theirs)
+        assert (refused.status_code, kind_of(refused)) == (503, "unavailable")
+        assert gallery.get("thumbnail", headers=theirs).status_code == 200
+        assert gallery.get("original").status_code == 200
+    for headers in ({}, {"Range": "bytes=0-9"}, {"Range": "bytes=99999999-"}):  # each gives its room back
+        assert gallery.get("original", headers={**theirs, **headers}).status_code in (200, 206, 416)
+    (gallery.folder / "a.jpg").write_bytes(b"another")
+    assert gallery.get("original", headers=theirs).status_code == 409
+    assert gallery.get("original", 1, headers=theirs).status_code == 200

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -13,6 +14,7 @@ import psutil
 import pytest
 
 from api import exports
+from api.images import stream as streams
 from store.database import Database
 from store.results import Filter, ResultRow, stream
 from tests.mixed_results import mixed_job
@@ -83,13 +85,12 @@ def test_parquet_without_pyarrow_is_a_problem(served: Served, job: int, monkeypa
 def test_a_client_that_leaves_ends_the_child_and_frees_its_place(
     served: Served, job: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    endless = tmp_path / "endless"
-    endless.write_text("#!/bin/sh\nexec cat /dev/zero\n")
-    endless.chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(endless))
-    readers = [begun(served, f"/api/v1/jobs/{job}/results.parquet") for _ in range(exports.MOST)]
+    monkeypatch.setattr(sys, "executable", endless(tmp_path))
+    share = exports.MOST // 2
+    readers = [begun(served, job, token) for token in (served.token, other_token(served)) for _ in range(share)]
     assert len(children()) == exports.MOST
-    refused = served.client.get(f"{served.api}/jobs/{job}/results.csv")
+    third = {"Authorization": f"Bearer {other_token(served)}"}
+    refused = served.client.get(f"{served.api}/jobs/{job}/results.csv", headers=third)
     assert (refused.status_code, refused.json()["type"]) == (503, "/errors#too-many-exports")
     assert refused.headers["retry-after"]
     for reader in readers:
@@ -99,17 +100,58 @@ def test_a_client_that_leaves_ends_the_child_and_frees_its_place(
     eventually(lambda: served.client.get(f"{served.api}/jobs/{job}/results.csv").status_code == 200)
 
 
-def begun(served: Served, path: str) -> socket.socket:
+def test_one_token_leaves_half_of_the_places_to_others(
+    served: Served, job: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    reader = other_token(served)
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "executable", endless(tmp_path))
+        connections = [begun(served, job, reader) for _ in range(exports.MOST // 2)]
+    url, theirs = f"{served.api}/jobs/{job}/results.csv", {"Authorization": f"Bearer {reader}"}
+    assert served.client.get(url, headers=theirs).json()["type"] == "/errors#too-many-exports"
+    assert served.client.get(url).status_code == 200
+    for connection in connections:
+        connection.close()
+    eventually(lambda: served.client.get(url, headers=theirs).status_code == 200, what="a place")
+
+
+def test_a_client_that_takes_nothing_loses_its_stream(
+    served: Served, job: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(streams, "SEND_S", 0.1)
+    monkeypatch.setattr(sys, "executable", endless(tmp_path))
+    with begun(served, job, served.token):
+        eventually(lambda: not children(), what="the end of the child")
+
+
+def other_token(served: Served) -> str:
+    return served.token_for("", "read")
+
+
+def endless(folder: Path) -> str:
+    """A program that writes for as long as somebody reads."""
+    program = folder / "endless"
+    program.write_text("#!/bin/sh\nexec cat /dev/zero\n")
+    program.chmod(0o755)
+    return str(program)
+
+
+def begun(served: Served, job: int, token: str) -> socket.socket:
     """A connection over which an export has begun, of which no more is read."""
     address = urlsplit(served.url)
     assert address.hostname
     assert address.port
     connection = socket.create_connection((address.hostname, address.port))
-    head = f"GET {path} HTTP/1.1\r\nHost: {address.netloc}\r\nAuthorization: Bearer {served.token}\r\n\r\n"
+    path = f"/api/v1/jobs/{job}/results.parquet"
+    head = f"GET {path} HTTP/1.1\r\nHost: {address.netloc}\r\nAuthorization: Bearer {token}\r\n\r\n"
     connection.sendall(head.encode())
     assert b"200" in connection.recv(64)
     return connection
 
 
 def children() -> list[psutil.Process]:
-    return [child for child in psutil.Process().children() if child.name() == "cat"]
+    found = []
+    for child in psutil.Process().children():
+        with suppress(psutil.NoSuchProcess):  # it ended since
+            found += [child] if child.name() == "cat" else []
+    return found

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from api import intake
+from api.routes.models import SENT_AT_ONCE, Exports
 from api.schemas import models as schemas
 from models.children import Child, bare_environment
 from models.registry import Registry
+from store import tokens
 from store.database import Database
 from tests.models.keras_files import keras_file, layer, sequential
 from tests.running import LABELS, fake_model
@@ -146,6 +148,38 @@ def test_an_export_is_a_zip_of_the_version_and_leaves_nothing_behind(client: Tes
         assert json.loads(bundle.read("manifest.json"))["version"] == 2
         assert bundle.read("model.keras") == b"birds"
     assert not list(settings.cache_folder.glob("model-*"))
+
+
+def test_where_a_version_lies_and_its_report_with_pictures_are_for_administrators(
+    client: TestClient, settings: Settings
+) -> None:
+    version = settings.models_folder / "birds" / "2"
+    version.chmod(0o755)
+    (version / "report").mkdir()
+    (version / "report" / "index.html").write_text("<img src='data:a picture of ann'>")
+    for owner, scope in (("ann", "read"), ("bob", "submit"), ("", "admin")):
+        headers = {"Authorization": f"Bearer {new_token(settings.database, owner, (scope,))}"}
+        is_admin = scope == "admin"
+        answer = call(client, "GET", "/models/birds/2/export", headers=headers)
+        with zipfile.ZipFile(io.BytesIO(answer.content)) as bundle:
+            assert ("report/index.html" in bundle.namelist()) == is_admin
+        for path in ("/models", "/models/birds", "/models/birds/2"):
+            text = call(client, "GET", path, headers=headers).text
+            assert (str(settings.models_folder) in text) == is_admin, path
+
+
+def test_exports_that_are_not_taken_yet_count_for_their_token(
+    client: TestClient, settings: Settings, store: Database
+) -> None:
+    exports = client.app.state.context.part(Exports)  # type: ignore[attr-defined]  # FastAPI's
+    row, secret = tokens.create(store, name="n", owner="ann", scopes=("read",))
+    theirs = {"Authorization": f"Bearer {secret}"}
+    with exports.shares.held(row.id), exports.shares.held(row.id):
+        refused = call(client, "GET", "/models/cats/1/export", headers=theirs)
+        assert (refused.status_code, refused.json()["type"]) == (503, "/errors#too-many-exports")
+        assert call(client, "GET", "/models/cats/1/export").status_code == 200
+    for _ in range(SENT_AT_ONCE):  # each gives its place back
+        assert call(client, "GET", "/models/cats/1/export", headers=theirs).status_code == 200
 
 
 def test_presets_are_told(client: TestClient) -> None:

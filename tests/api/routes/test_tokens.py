@@ -85,3 +85,21 @@ def test_only_administrators_see_and_make_tokens(client: TestClient, store: Data
         assert client.get(WHERE, headers=sent).status_code == 403
         assert client.post(WHERE, headers=sent, json={"name": "x", "scope": "admin"}).status_code == 403
         assert client.delete(f"{WHERE}/{row.id}", headers=sent).status_code == 403
+
+
+def test_tokens_come_in_pages_the_oldest_first(client: TestClient, store: Database) -> None:
+    for name in ("a", "b", "c"):
+        tokens.create(store, name=name, owner="ann", scopes=("read",))
+    whole = [row["name"] for row in client.get(WHERE).json()["items"]]
+    seen: list[str] = []
+    cursor: dict[str, str] = {}
+    while True:
+        page = client.get(WHERE, params={"limit": 3, **cursor}).json()
+        seen += [row["name"] for row in page["items"]]
+        assert len(page["items"]) <= 3
+        if page["next"] is None:
+            break
+        cursor = {"cursor": page["next"]}
+    assert seen == whole
+    assert seen[-3:] == ["a", "b", "c"]
+    assert client.get(WHERE, params={"cursor": "x"}).json()["type"] == "/errors#bad-cursor"

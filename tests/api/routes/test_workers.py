@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from api.routes import workers
 from store.database import Database
 from store.workers import WorkerReport, report
 from tests.serving import api_client
@@ -17,3 +20,12 @@ def test_workers_are_listed_as_they_last_reported(settings: Settings, store: Dat
         )  # fmt: skip
         assert found["seen_at"].endswith("Z")
         assert client.get("/api/v1/workers", headers={"Authorization": ""}).status_code == 401
+
+
+def test_the_list_is_bounded(settings: Settings, store: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "MOST", 2)
+    for number in range(3):
+        report(store, WorkerReport(f"host:{number}", "host", "CPU", 7, "idle"))
+    with api_client(settings, []) as client:
+        found = client.get("/api/v1/workers").json()["items"]
+    assert [row["id"] for row in found] == ["host:2", "host:1"]

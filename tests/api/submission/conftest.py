@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import text
 from starlette.testclient import TestClient
 
+from store import tokens
 from store.database import Database
 from tests.running import fake_model, write_images
 from tests.serving import api_client, new_token
@@ -93,3 +94,12 @@ def bearer(settings: Settings) -> Callable[..., dict[str, str]]:
     return lambda owner, *scopes: {
         "Authorization": f"Bearer {new_token(settings.database, owner, scopes or ('read', 'submit'))}"
     }
+
+
+def few(settings: Settings, images: int) -> dict[str, str]:
+    """The header of a token of ann's, of whose images so many may wait."""
+    database = Database(settings.database)
+    limits = tokens.TokenLimits(max_queued_items=images)
+    _, secret = tokens.create(database, name="few", owner="ann", scopes=("read", "submit"), limits=limits)
+    database.close()
+    return {"Authorization": f"Bearer {secret}"}

@@ -258,25 +258,6 @@ def test_another_owners_upload_and_run_are_not_there(
     assert client.post(JOBS, json=body, headers=bearer("ann")).status_code == 202
 
 
-def test_a_limit_of_queued_images_is_kept(
-    client: TestClient, photos: Path, rows: Rows, settings: Any, bearer: Callable[..., dict[str, str]]
-) -> None:
-    from store import tokens
-    from store.database import Database
-
-    database = Database(settings.database)
-    limits = tokens.TokenLimits(max_queued_items=7)
-    _, secret = tokens.create(database, name="few", owner="ann", scopes=("read", "submit"), limits=limits)
-    database.close()
-    headers = {"Authorization": f"Bearer {secret}"}
-    body = {"kind": "classify", "source": {"folder": str(photos)}}
-    assert client.post(JOBS, json=body, headers=headers).status_code == 202
-    refused = client.post(JOBS, json=body, headers=headers)
-    assert (refused.status_code, refused.json()["type"]) == (429, "/errors#queue-full")
-    assert refused.headers["retry-after"]
-    assert len(rows("SELECT id FROM jobs")) == 1
-
-
 def test_zip_slip_writes_nothing_and_reads_only_the_archive(submit: Ask, photos: Path, rows: Rows) -> None:
     picture = (photos / "000001.png").read_bytes()
     before = {path for path in photos.parent.rglob("*") if "home" not in path.parts}

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
 
-from tests.api.submission.conftest import JOBS, Ask
+from store import scanning
+from store.database import Database
+from store.sweep import sweep
+from tests.api.submission.conftest import JOBS, Ask, few
+from tests.running import eventually
 
 ACTIONS = "/api/v1/job-actions"
 
@@ -40,6 +45,66 @@ def test_retry_by_codes_runs_what_failed_so_and_what_was_never_run(
     client.post(f"{JOBS}/{job}/cancel")
     assert client.post(f"{JOBS}/{job}/retry", json={"codes": ["missing"]}).status_code == 200
     assert rows("SELECT idx, error_code FROM results") == [{"idx": 1, "error_code": "corrupt"}]
+
+
+def test_what_is_left_is_run_without_what_failed(client: TestClient, submit: Ask, rows: Rows, settings: Any) -> None:
+    job = submit().json()["id"]
+    _fail(settings, job, {0: "missing", 1: "corrupt"})
+    client.post(f"{JOBS}/{job}/cancel")
+    for bad in ({"what": "failed"}, {"what": "left", "codes": ["missing"]}, {"what": None}):
+        assert client.post(f"{JOBS}/{job}/retry", json=bad).status_code == 422
+    left = client.post(f"{JOBS}/{job}/retry", json={"what": "left"})
+    assert (left.status_code, left.json()["state"], left.json()["failed"]) == (200, "accepted", 2)
+    assert rows("SELECT idx FROM results ORDER BY idx") == [{"idx": 0}, {"idx": 1}]
+    _fail(settings, job, {2: "missing", 3: "missing", 4: "missing"}, last=True)
+    refused = client.post(f"{JOBS}/{job}/retry", json={"what": "left"})
+    assert (refused.status_code, refused.json()["type"]) == (409, "/errors#nothing-to-do")
+    assert client.post(f"{JOBS}/{job}/retry", json={"what": "both"}).json()["failed"] == 0
+
+
+def test_a_retry_keeps_the_limit_of_waiting_images(client: TestClient, submit: Ask, rows: Rows, settings: Any) -> None:
+    headers = few(settings, 7)
+    first = submit(headers=headers).json()["id"]
+    client.post(f"{JOBS}/{first}/cancel")
+    second = submit(headers=headers).json()["id"]
+    refused = client.post(f"{JOBS}/{first}/retry", headers=headers)
+    assert (refused.status_code, refused.json()["type"]) == (429, "/errors#queue-full")
+    assert refused.headers["retry-after"]
+    assert rows("SELECT state FROM jobs ORDER BY id") == [{"state": "cancelled"}, {"state": "accepted"}]
+    client.post(f"{JOBS}/{second}/cancel")
+    assert client.post(f"{JOBS}/{first}/retry", headers=headers).status_code == 200
+
+
+def test_a_job_whose_images_are_looked_for_is_cancelled_without_any(
+    client: TestClient, submit: Ask, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on, over = threading.Event(), threading.Event()
+    fill = scanning.fill
+
+    def slow(database: Any, job_id: int, job: Any, found: Any, *more: Any, **options: Any) -> None:
+        def items() -> Iterator[Any]:
+            for n, item in enumerate(found):
+                assert n < 2 or go_on.wait(60)  # by then the first one is written
+                yield item
+
+        try:
+            fill(database, job_id, job, items(), *more, **{**options, "chunk": 1})
+        finally:
+            over.set()
+
+    monkeypatch.setattr(scanning, "fill", slow)
+    monkeypatch.setattr("api.submission.service.WAIT_S", 0.05)
+    job = submit().json()["id"]
+    eventually(lambda: rows("SELECT idx FROM items") != [])
+    cancelled = client.post(f"{JOBS}/{job}/cancel")
+    assert (cancelled.status_code, cancelled.json()["state"], cancelled.json()["found"]) == (200, "cancelled", 0)
+    go_on.set()
+    assert over.wait(60)
+    assert rows("SELECT state, n_items FROM jobs") == [{"state": "cancelled", "n_items": 0}]
+    assert rows("SELECT idx FROM items") == []
+    assert rows("SELECT kind FROM events ORDER BY id") == [{"kind": "cancelled"}]
+    assert client.post(f"{JOBS}/{job}/retry").json()["type"] == "/errors#nothing-to-do"
+    assert client.delete(f"{JOBS}/{job}").status_code == 204
 
 
 def test_priority_is_changed_within_its_bounds(client: TestClient, submit: Ask) -> None:
@@ -78,6 +143,20 @@ def test_one_action_on_many_jobs_tells_of_each(
         assert client.post(ACTIONS, json={"action": "pause", "jobs": bad}, headers=ann).status_code == 422
 
 
+def test_many_jobs_get_another_priority(client: TestClient, submit: Ask, rows: Rows) -> None:
+    mine = [submit().json()["id"] for _ in range(2)]
+    answer = client.post(ACTIONS, json={"action": "priority", "jobs": [*mine, 999], "priority": 0})
+    assert [(one["ok"], one["state"]) for one in answer.json()["outcomes"]] == [
+        (True, "accepted"),
+        (True, "accepted"),
+        (False, None),
+    ]
+    assert rows("SELECT priority FROM jobs") == [{"priority": 0}] * 2
+    asked = {"action": "priority", "jobs": mine}
+    for bad in (asked, {**asked, "priority": 10}, {**asked, "action": "pause", "priority": 1}):
+        assert client.post(ACTIONS, json=bad).status_code == 422
+
+
 @pytest.mark.parametrize("action", ["pause", "resume", "cancel", "retry"])
 def test_another_owners_job_is_not_there_and_reading_is_not_enough(
     client: TestClient, submit: Ask, bearer: Callable[..., dict[str, str]], action: str
@@ -97,17 +176,19 @@ def test_a_job_number_that_is_none_is_refused(client: TestClient, job: str) -> N
         assert answer.status_code in (400, 404, 422)
 
 
-def _fail(settings: Any, job_id: int, codes: dict[int, str]) -> None:
-    """What a worker does that fails some items and lets go of the rest."""
+def _fail(settings: Any, job_id: int, codes: dict[int, str], *, last: bool = False) -> None:
+    """What a worker does that fails some items, and lets go of the rest unless these are the `last`."""
     from store.claims import Claimer, claim, release
     from store.commits import commit_slice
-    from store.database import Database
     from store.rows import NewResult
 
     database = Database(settings.database)
     lease = claim(database, Claimer("test", "classify", (), 60.0))
     assert lease is not None
     failed = [NewResult(idx=idx, status="failed", error_code=code, error="x") for idx, code in codes.items()]
-    commit_slice(database, lease, failed, last=False)
-    release(database, lease)
+    commit_slice(database, lease, failed, last=last)
+    if last:
+        sweep(database)
+    else:
+        release(database, lease)
     database.close()

@@ -115,6 +115,22 @@ def test_what_a_quick_look_finds_wrong_leaves_no_job(
     assert rows("SELECT id FROM jobs") == []
 
 
+def test_the_log_says_which_job_a_submission_made(
+    submit: Ask, client: TestClient, photos: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="pixmill.access")
+    job = submit().json()["id"]
+    picture = next(photos.iterdir()).read_bytes()
+    quick = client.post("/api/v1/classify", content=picture, headers={"Prefer": "wait=0"}).json()["id"]
+    assert submit({"folder": "/nowhere"}).status_code == 403
+    lines = [record.__dict__ for record in caplog.records if record.name == "pixmill.access"]
+    assert [(line["path"], line.get("job")) for line in lines] == [
+        (JOBS, str(job)),
+        ("/api/v1/classify", str(quick)),
+        (JOBS, None),
+    ]
+
+
 def test_a_long_look_is_answered_before_it_is_over(
     submit: Ask, client: TestClient, rows: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:

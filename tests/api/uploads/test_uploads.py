@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 
 from api.uploads.folders import remove_expired
 from api.uploads.names import clean_name
-from store import tokens
+from store import scanning, tokens, uploads
 from store.database import Database
 from tests.running import fake_model, write_images
 from tests.serving import api_client, threaded
@@ -252,6 +252,55 @@ def test_uploads_go_after_their_time_unless_a_job_reads_them(
     assert remove_expired(context) == 1
     assert client.get(f"{UPLOADS}/{old}").status_code == 404
     assert [path.name for path in settings.uploads_folder.iterdir()] == [read]
+
+
+def test_the_files_stay_while_any_job_reads_them(client: TestClient, picture: bytes, settings: Settings) -> None:
+    context: Any = cast(Any, client.app).state.context
+    upload = client.post(UPLOADS, params={"name": "x.png"}, content=picture).json()["id"]
+    body = {"kind": "classify", "source": {"upload": upload}}
+    first, second = (client.post(JOBS, json=body).json()["id"] for _ in range(2))
+    client.post(f"{JOBS}/{second}/cancel")
+    for _ in range(2):  # the second job ended; then it is removed
+        with context.database.write() as connection:
+            connection.execute(text("UPDATE uploads SET touched_at = 0"))
+            connection.execute(text("UPDATE jobs SET finished_at = 0 WHERE finished_at IS NOT NULL"))
+        refused = client.delete(f"{UPLOADS}/{upload}")
+        assert (refused.status_code, f"Job {first} reads" in refused.json()["detail"]) == (409, True)
+        assert remove_expired(context) == 0
+        assert [path.name for path in settings.uploads_folder.rglob("*") if path.is_file()] == ["x.png"]
+        client.delete(f"{JOBS}/{second}")
+    client.post(f"{JOBS}/{first}/cancel")
+    assert client.delete(f"{UPLOADS}/{upload}").status_code == 204
+    assert not list(settings.uploads_folder.iterdir())
+
+
+def test_an_upload_that_goes_while_a_job_is_made_of_it_makes_none(
+    client: TestClient, picture: bytes, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload = client.post(UPLOADS, params={"name": "x.png"}, content=picture).json()["id"]
+    open_job = scanning.open_job
+
+    def late(database: Database, *arguments: Any) -> int:
+        assert uploads.retire(database, upload)  # its files are still there
+        return open_job(database, *arguments)
+
+    monkeypatch.setattr(scanning, "open_job", late)
+    refused = client.post(JOBS, json={"kind": "classify", "source": {"upload": upload}})
+    assert (refused.status_code, refused.json()["type"]) == (404, "/errors#not-found")
+    assert _rows(settings, "SELECT id FROM jobs") == []
+
+
+def test_what_was_refused_does_not_count_as_arriving(client: TestClient, settings: Settings) -> None:
+    database = Database(settings.database)
+    limits = tokens.TokenLimits(max_upload_bytes=1000)
+    _, secret = tokens.create(database, name="few", owner="ann", scopes=("read", "submit"), limits=limits)
+    database.close()
+    headers = {"Authorization": f"Bearer {secret}"}
+    where = client.post(UPLOADS, json={}, headers=headers).headers["location"]
+    for n in range(4):
+        chunked = client.put(f"{where}/files/{n}", content=iter([b"x" * 600, b"x" * 600]), headers=headers)
+        assert (chunked.status_code, chunked.json()["type"]) == (429, "/errors#upload-full")
+    assert client.put(f"{where}/files/fits", content=b"x" * 1000, headers=headers).status_code == 201
 
 
 def test_one_image_is_classified_through_the_queue(client: TestClient, picture: bytes, settings: Settings) -> None:

@@ -241,6 +241,27 @@ def test_what_no_process_has_survived_sending_is_given_up(
     assert only(database, webhook).state == "failed"
 
 
+def test_the_sender_survives_what_nobody_expected(
+    settings: Settings, database: Database, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sending, "TROUBLE_S", 0.02)
+    broken = threading.Event()
+    spread = hooks.spread
+
+    def breaks_once(of: Database) -> object:
+        if broken.is_set():
+            return spread(of)
+        broken.set()
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(hooks, "spread", breaks_once)
+    hook(database, receiver.url)
+    with started(settings, monkeypatch):
+        new_job(database)
+        receiver.wait(1)
+    assert broken.is_set()
+
+
 def test_two_senders_at_once_never_send_a_delivery_twice(
     settings: Settings, database: Database, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -354,3 +375,25 @@ def test_the_log_forgets_what_is_old(sender: Sender, database: Database, receive
     sender._pruned -= sending.PRUNE_S + 1
     sender.turn()
     assert hooks.deliveries_of(database, webhook.id) == []
+
+
+def assert_set(event: threading.Event) -> None:
+    assert event.wait(60)
+
+
+def test_an_owner_whose_receiver_hangs_leaves_half_of_the_calls_to_others(
+    settings: Settings, database: Database, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    let_go = threading.Event()
+    with receiving() as hanging:
+        hanging.answer = lambda _: assert_set(let_go)
+        for _ in range(sending.SENDERS + 2):
+            hook(database, hanging.url, owner="ann")
+        new_job(database, owner="ann")
+        with started(settings, monkeypatch):
+            hanging.wait(sending.SENDERS // 2)
+            hook(database, receiver.url, owner="bob")
+            new_job(database, owner="bob")
+            receiver.wait(1)
+            assert len(hanging.calls) == sending.SENDERS // 2
+            let_go.set()
