@@ -9,11 +9,11 @@ import time
 BEGAN = time.perf_counter()
 
 import json  # noqa: E402  Python's own start is the only thing before the clock
-import os  # noqa: E402
-import sys  # noqa: E402
+import os  # noqa: E402  as above
+import sys  # noqa: E402  as above
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-import keras  # noqa: E402
+import keras  # noqa: E402  after the setting that it reads
 
 model = keras.models.load_model(sys.argv[1])
 opened = time.perf_counter()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import threading
 from collections import Counter
@@ -122,7 +121,7 @@ class Reception:
     def _place(self) -> None:
         try:
             _make_parents(self._target, files_folder(self._context.settings, self._upload.id))
-            os.replace(self._part, self._target)  # noqa: PTH105  Path.replace says the same
+            self._part.replace(self._target)
         except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
             raise Problem("conflict", "A file of the upload has the name of a folder in it, or the reverse.") from error
 
