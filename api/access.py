@@ -5,15 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
+from anyio import to_thread
 from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from api.context import Context, Here
+from api.known import KnownTokens
 from api.limits import Meter
 from api.problems import Problem
 from api.schemas.tokens import Scope
 from api.touches import Touches
-from store import insights, tokens
+from store import insights
 from store.errors import UnknownJob
 from store.rows import JobRow
 from store.tokens import TokenRow
@@ -58,11 +60,12 @@ class Caller:
         return self.is_admin or owner == self.owner
 
 
-def caller_of(request: Request, here: Here, sent: Credentials) -> Caller:
+async def caller_of(request: Request, here: Here, sent: Credentials) -> Caller:
     """Whose token came with the request. Raises Problem 401 or 429."""
     if sent is None:
         raise Problem("unauthorized", "Expected a token in the header Authorization, as `Bearer …`; got none.")
-    found = tokens.find(here.database, sent.credentials)
+    known = here.part(KnownTokens)
+    found = known.recent(sent.credentials) or await to_thread.run_sync(known.look_up, sent.credentials)
     if found is None:
         raise Problem("unauthorized", "This token is not known here.")
     if found.is_revoked:
@@ -94,20 +97,22 @@ def _limit(own: int | None, default: int) -> int | None:
 
 Anyone = Annotated[Caller, Depends(caller_of)]
 
+# Coroutines, as every dependency that waits for nothing: a function costs each request a hop to a thread and back.
 
-def may_read(caller: Anyone) -> Caller:
+
+async def may_read(caller: Anyone) -> Caller:
     """A caller with scope read. Raises Problem 403."""
-    return _with(caller, "read")
+    return require(caller, "read")
 
 
-def may_submit(caller: Anyone) -> Caller:
+async def may_submit(caller: Anyone) -> Caller:
     """A caller with scope submit. Raises Problem 403."""
-    return _with(caller, "submit")
+    return require(caller, "submit")
 
 
-def may_administer(caller: Anyone) -> Caller:
+async def may_administer(caller: Anyone) -> Caller:
     """A caller with scope admin. Raises Problem 403."""
-    return _with(caller, "admin")
+    return require(caller, "admin")
 
 
 # The scopes given here are for the description of the API; the functions decide.
@@ -119,7 +124,8 @@ READS = Security(may_read, scopes=["read"])
 ADMINISTERS = Security(may_administer, scopes=["admin"])
 
 
-def _with(caller: Caller, scope: Scope) -> Caller:
+def require(caller: Caller, scope: Scope) -> Caller:
+    """The caller, who has this scope. Raises Problem 403."""
     if scope not in caller.scopes:
         had = SCOPES[len(caller.scopes) - 1] if caller.scopes else "none"
         raise Problem("forbidden", f"Expected a token with scope {scope}, got one with scope {had}.", scope=scope)

@@ -64,7 +64,7 @@ class Context:
         self.database.close()
 
 
-def context_of(request: Request) -> Context:
+async def context_of(request: Request) -> Context:
     """The context of the app that answers this request."""
     context: Context = request.app.state.context
     return context

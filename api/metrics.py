@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import PlainTextResponse
 
-from api.access import Credentials, caller_of, may_read
+from api.access import Credentials, caller_of, require
 from api.context import Here
 from store.figures import Figures, figures
 
@@ -22,11 +22,11 @@ FORWARDED = ("forwarded", "via", "x-forwarded-for", "x-real-ip")
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 
 
-def may_scrape(request: Request, here: Here, sent: Credentials) -> None:
+async def may_scrape(request: Request, here: Here, sent: Credentials) -> None:
     """This machine itself needs no token; who came through a proxy is not this machine. Raises Problem 401, 403."""
     if sent is None and _is_local(request):
         return
-    may_read(caller_of(request, here, sent))
+    require(await caller_of(request, here, sent), "read")
 
 
 @router.get(

@@ -15,4 +15,4 @@ def rfc3339(seconds: float) -> str:
     """A time in UTC as `2026-11-22T01:30:00.123Z`; milliseconds, as the views have them."""
     # Rounded first: a database's clock gives 0.5999999, and cut off that would be another millisecond than the views'.
     whole, milliseconds = divmod(round(seconds * 1000), 1000)
-    return f"{datetime.fromtimestamp(whole, UTC):%Y-%m-%dT%H:%M:%S}.{milliseconds:03}Z"
+    return f"{datetime.fromtimestamp(whole, UTC).isoformat()[:19]}.{milliseconds:03}Z"

@@ -26,10 +26,10 @@ Order = Literal["item", "least_sure", "most_sure", "most_wrong", "newest"]
 Key = tuple[Any, ...]
 T = TypeVar("T")
 
-WINDOW = 2_000  # rows of an index that are looked at in one query
-PATIENCE_S = 0.02  # after which a page that is not full is answered as it is
-FEW = 1_000  # rows that are read whole and sorted
-FEW_NUMBERS = 50_000  # rows of which only the numbers are read and sorted
+WINDOW = 500  # rows of an index that are looked at in one query
+PATIENCE_S = 0.005  # after which a page that is not full is answered as it is
+FEW = 500  # rows that are read whole and sorted
+FEW_NUMBERS = 20_000  # rows of which only the numbers are read and sorted
 BY_SCORE = frozenset({"least_sure", "most_sure", "most_wrong"})
 
 

@@ -14,10 +14,11 @@ from api.problems import documented
 from api.routes.jobs import JobId
 from api.schemas.results import ItemDetailOut, ItemPage, ItemsAsked
 from api.schemas.text import Index
+from api.turns import InTurn
 from store.item_query import item, item_way, items_page
 from store.records import item_record, result_record
 
-router = APIRouter(tags=["items"])
+router = APIRouter(tags=["items"], route_class=InTurn)
 ItemIdx = Annotated[Index, Path(description="The item's number in its job, from 0.")]
 
 

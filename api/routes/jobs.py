@@ -14,13 +14,14 @@ from api.paging import decode_cursor, encode_cursor, json_response, page_respons
 from api.problems import documented
 from api.schemas.jobs import JobDetailOut, JobPage, JobsAsked, SummaryOut
 from api.schemas.text import Id
+from api.turns import InTurn
 from store.errors import UnknownRun
 from store.facets import summary
 from store.insights import list_jobs
 from store.records import job_record, job_summary_record, progress_record
 from store.runs import run_of_job
 
-router = APIRouter(tags=["jobs"])
+router = APIRouter(tags=["jobs"], route_class=InTurn)
 JobId = Annotated[Id, Path(description="The job's number.")]
 
 

@@ -13,12 +13,13 @@ from api.paging import decode_cursor, encode_cursor, json_response, page_respons
 from api.problems import Problem, documented
 from api.routes.jobs import JobId
 from api.schemas.results import AcrossAsked, FacetsAsked, FacetsOut, Results, ResultsAsked
+from api.turns import InTurn
 from store.across import Scope, page_across
 from store.facets import facets
 from store.query import key_kinds, page
 from store.records import facets_record, result_record
 
-router = APIRouter(tags=["results"])
+router = APIRouter(tags=["results"], route_class=InTurn)
 
 
 @router.get(

@@ -19,6 +19,7 @@ from api.schemas import runs as schemas
 from api.schemas.pages import Cursor, Limit
 from api.schemas.results import Results
 from api.schemas.text import Id, Plain
+from api.turns import InTurn
 from store.errors import UnknownRun
 from store.query import key_kinds, page
 from store.records import epoch_record, result_record, run_record
@@ -29,7 +30,7 @@ from store.run_rows import RunRow
 from store.runs import epochs_of, list_runs, resolve_run
 from worker.measuring import calibration_records, cell_records, class_records
 
-router = APIRouter(tags=["runs"])
+router = APIRouter(tags=["runs"], route_class=InTurn)
 
 Word = Annotated[str, Field(min_length=1, max_length=128), Plain]
 RunWord = Annotated[Word, Path(description="Its number, its name (the newest), or the model it made, `birds@3`.")]

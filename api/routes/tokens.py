@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from api.access import SCOPES, Admin, Reader
 from api.context import Here
+from api.known import KnownTokens
 from api.paging import decode_cursor, encode_cursor, page_response
 from api.problems import Problem, documented
 from api.schemas.pages import MOST, Cursor, Limit
@@ -88,9 +89,13 @@ def create_token(_: Admin, here: Here, wish: NewToken) -> MadeToken:
     responses=documented("not-found", "conflict"),
 )
 def revoke_token(caller: Admin, here: Here, token: TokenId) -> None:
-    """It ends at once, for good. One that is revoked is not there; the one in use must be revoked by another."""
+    """It ends at once (in other processes of the API within a second), for good.
+
+    One that is revoked is not there; the one in use must be revoked by another.
+    """
     if token == caller.token_id:
         raise Problem("conflict", "This very token sends the request; revoke it with another administrator's.")
     found = tokens.get(here.database, token)
     if found is None or found.is_revoked or not tokens.revoke(here.database, token):
         raise Problem("not-found", f"There is no token {token} that could be revoked.")
+    here.part(KnownTokens).forget()
