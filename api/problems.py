@@ -14,6 +14,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from api.schemas.text import CONTRADICTION
 from models import errors as model_errors
 from store import errors as store_errors
 from worker.sources import errors as source_errors
@@ -78,6 +79,9 @@ KINDS: dict[str, Kind] = {
         "Use the address that `pixmill api` printed; PIXMILL_ALLOWED_HOSTS adds names.",
     ),
     "invalid": Kind(422, "The request cannot be accepted as it is", "Correct what `errors` or `detail` names."),
+    "contradictory": Kind(
+        422, "What was asked does not go together", "Each part is fine by itself; the detail says which to leave away."
+    ),
     "bad-cursor": Kind(
         422,
         "The cursor does not belong to this query",
@@ -246,7 +250,8 @@ def from_validation(errors: Sequence[Mapping[str, Any]], content_type: str | Non
         got = "none" if content_type is None else ascii(content_type[:100])
         return Problem("unsupported-media-type", f"Expected Content-Type: application/json, got {got}.")
     more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-    return Problem("invalid", f"{found[0]['at']}: {found[0]['message']}{more}.", errors=found)
+    slug = "contradictory" if all(error["type"] == CONTRADICTION for error in found) else "invalid"
+    return Problem(slug, f"{found[0]['at']}: {found[0]['message']}{more}.", errors=found)
 
 
 def _error(error: Mapping[str, Any]) -> dict[str, str]:

@@ -25,8 +25,8 @@ router = APIRouter(tags=["control"])
 JobId = Annotated[Id, Path(description="The job's number.")]
 Record = dict[str, Any]
 REFUSALS = (
-    "bad-request", "unauthorized", "forbidden", "not-found", "illegal-move", "invalid", "rate-limited", "too-large",
-    "unsupported-media-type", "database-unavailable", "disk-full",
+    "bad-request", "unauthorized", "forbidden", "not-found", "illegal-move", "invalid", "contradictory", "rate-limited",
+    "too-large", "unsupported-media-type", "database-unavailable", "disk-full",
 )  # fmt: skip
 MOVED = documented(*REFUSALS)
 

@@ -112,7 +112,10 @@ def version(request: Request, here: Here, caller: Reader, found: Version) -> Res
     summary="A version as a .zip that `POST /models` takes elsewhere",
     response_class=Response,
     responses={
-        200: {"description": "The bundle.", "content": {ZIP: {"schema": {"type": "string", "format": "binary"}}}},
+        200: {
+            "description": "The bundle.",
+            "content": {ZIP: {"schema": {"type": "string", "format": "binary", "minLength": 1}}},
+        },
         **documented("not-found", "unavailable", "too-many-exports"),
     },
 )

@@ -47,7 +47,7 @@ BODY: dict[str, Any] = {
     response_model=Result,
     responses={
         202: {"model": JobShape, "description": "It takes longer: ask the job."},
-        **documented(*REFUSALS, "upload-full"),
+        **documented(*REFUSALS, "upload-full", "bad-name"),
     },
     openapi_extra=BODY,
 )
@@ -93,7 +93,9 @@ def _called(name: str) -> str:
     """A clean name of one part that is read as an image whatever its ending. Raises Problem."""
     called = clean_name(name)
     if "/" in called:
-        raise Problem("invalid", f"Expected the name of one image, got a path: {name[:100]!r}.")
+        raise Problem("bad-name", f"Expected the name of one image, got a path: {name[:100]!r}.")
     if is_archive(called) or is_manifest(called):
-        raise Problem("invalid", f"Expected one image, got {name[:100]!r}: upload archives and manifests, then submit.")
+        raise Problem(
+            "bad-name", f"Expected one image, got {name[:100]!r}: upload archives and manifests, then submit."
+        )
     return called

@@ -92,13 +92,13 @@ def runs(
     operation_id="compare_runs",
     summary="Two runs beside each other",
     response_model=schemas.Comparison,
-    responses=MEASURED,
+    responses=documented("not-found", "contradictory", "unavailable"),
 )
 def compare(request: Request, here: Here, caller: Reader, a: Word, b: Word) -> Response:
     """Settings that differ, best epochs, evaluations, classes, and the images that changed sides."""
     one, other = own_run(here, caller, a), own_run(here, caller, b)
     if one.id == other.id:
-        raise Problem("invalid", f"{a!r} and {b!r} are the same run, {one.id}. Expected two.")
+        raise Problem("contradictory", f"{a!r} and {b!r} are the same run, {one.id}. Expected two.")
     return _ready(request, here.part(Measurements).of_runs(one, other))
 
 

@@ -44,9 +44,9 @@ PreferHeader = Annotated[
 ]
 REFUSALS = (
     "bad-request", "unauthorized", "forbidden", "root-not-allowed", "not-found", "in-flight", "conflict", "too-large",
-    "unsupported-media-type", "invalid", "no-such-path", "unreadable-path", "bad-source", "unknown-model",
-    "invalid-model", "invalid-recipe", "key-reused", "rate-limited", "queue-full", "database-unavailable",
-    "unavailable", "disk-full",
+    "unsupported-media-type", "invalid", "contradictory", "no-such-path", "unreadable-path", "bad-source",
+    "unknown-model", "invalid-model", "invalid-recipe", "key-reused", "rate-limited", "queue-full",
+    "database-unavailable", "unavailable", "disk-full",
 )  # fmt: skip
 
 

@@ -29,8 +29,8 @@ router = APIRouter(tags=["uploads"])
 
 UploadId = Annotated[str, Path(pattern=r"^[0-9a-f]{32}$", description="The upload's id.")]
 FileName = Annotated[str, Path(min_length=1, max_length=MOST_BYTES, description="Like cats/1.jpg."), Plain]
-SENT = ("bad-request", "unauthorized", "forbidden", "too-large", "invalid", "rate-limited", "upload-full",
-        "database-unavailable", "disk-full")  # fmt: skip
+SENT = ("bad-request", "unauthorized", "forbidden", "too-large", "invalid", "contradictory", "rate-limited",
+        "upload-full", "database-unavailable", "disk-full")  # fmt: skip
 ASKED = ("bad-request", "unauthorized", "forbidden", "invalid", "rate-limited", "database-unavailable")
 _BINARY = {"schema": {"type": "string", "format": "binary", "minLength": 1}}
 _SMALL = 1024  # bytes of a body that is no file
@@ -47,7 +47,7 @@ _SMALL = 1024  # bytes of a body that is no file
         "requestBody": {
             "description": "An empty object for an upload of many files; with `name`, the bytes of the one file.",
             "content": {
-                "application/json": {"schema": {"type": "object", "additionalProperties": False, "maxProperties": 0}},
+                "application/json": {"schema": {}},
                 "application/octet-stream": _BINARY,
             },
         }
@@ -165,7 +165,7 @@ async def _check_empty(request: Request) -> None:
     except (ValueError, RecursionError):
         is_empty = False
     if not is_empty:
-        raise Problem("invalid", "Expected an empty object, or ?name= for the one file that the body is.")
+        raise Problem("contradictory", "Expected an empty object, or ?name= for the one file that the body is.")
 
 
 def _begin(here: Context, caller: Caller) -> UploadRow:

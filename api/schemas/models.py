@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from fastapi import Path, Query
 from pydantic import Field
 
-from api.schemas.text import Input, Output, Plain
+from api.schemas.text import Digits, Input, Output, Plain
 
 NAME = r"^[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,62}[A-Za-z0-9_-])?$"  # no model has a name with a slash, a colon or an @
 Name = Annotated[str, Path(min_length=1, max_length=64, pattern=NAME)]
@@ -118,7 +118,7 @@ class Presets(Output):
 class AliasTarget(Input):
     """The version that an alias is to point at."""
 
-    version: Annotated[int, Field(ge=1, le=999_999_999)]
+    version: Annotated[int, Field(ge=1, le=999_999_999), Digits]
 
 
 class Pull(Input):

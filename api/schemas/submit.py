@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic_core import PydanticCustomError
 
-from api.schemas.text import MAX_ID, Digits, Id, Input, Output, Plain, Text4k, Text64, Text256
+from api.schemas.text import CONTRADICTION, MAX_ID, Digits, Id, Input, Output, Plain, Text4k, Text64, Text256
 from models.recipes import Mode
 from store.jobs import What
 
@@ -15,23 +16,22 @@ MAX_PATHS, MAX_GLOBS, MAX_ACTIONS, MAX_KEYS = 10_000, 100, 1000, 100
 Path = Annotated[str, Field(min_length=1, max_length=4096), Plain]
 UploadId = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 Globs = Annotated[list[Annotated[str, Field(min_length=1, max_length=1024), Plain]], Field(max_length=MAX_GLOBS)]
-Priority = Annotated[int, Field(ge=0, le=9, description="0 goes first, 9 last.")]
-Epochs = Annotated[int, Field(ge=1, le=10_000)]
+Priority = Annotated[int, Field(ge=0, le=9, description="0 goes first, 9 last."), Digits]
+Epochs = Annotated[int, Field(ge=1, le=10_000), Digits]
 Labels = Literal["none", "folder"]
 
 
-def _true_number(value: object) -> object:
-    """JSON's true is no 1, whatever Python thinks."""
-    if isinstance(value, bool):
-        raise ValueError("expected a whole number")
-    return value
+def _only_such_keys(described: dict[str, Any]) -> None:
+    """pydantic describes the keys of a mapping as a choice; here others are refused."""
+    ((pattern, values),) = described.pop("patternProperties").items()
+    described["additionalProperties"] = values
+    described["propertyNames"]["pattern"] = pattern
 
 
-RunId = Annotated[int, BeforeValidator(_true_number), Field(ge=1, le=MAX_ID)]
 Whole = Annotated[int, Field(ge=-MAX_ID, le=MAX_ID)]
 Scalar = bool | Whole | Annotated[float, Field(allow_inf_nan=False)] | Text256 | None
-Values = Annotated[dict[Text64, Scalar], Field(max_length=MAX_KEYS)]
-Recipe = Annotated[dict[Text64, Values | Scalar], Field(max_length=MAX_KEYS)]
+Values = Annotated[dict[Text64, Scalar], Field(max_length=MAX_KEYS, json_schema_extra=_only_such_keys)]
+Recipe = Annotated[dict[Text64, Values | Scalar], Field(max_length=MAX_KEYS, json_schema_extra=_only_such_keys)]
 
 
 class Folder(Input):
@@ -101,7 +101,7 @@ class ClassifyJob(_Submission):
     kind: Literal["classify"]
     model: Text256 | None = Field(None, description="NAME, NAME@VERSION or NAME@ALIAS; the only model where left away.")
     labels: Labels = Field("none", description="folder: true labels from the folders' names.")
-    top_k: Annotated[int, Field(ge=1, le=20)] = 5
+    top_k: Annotated[int, Field(ge=1, le=20), Digits] = 5
     reuse: bool = Field(True, description="Take known answers for identical files.")
 
 
@@ -130,7 +130,7 @@ class FinetuneJob(Input):
     recipe: Recipe | None = Field(None, description="A recipe, as GET /runs/{run}/recipe gives it.")
     set: Recipe = Field({}, description="Keys of a recipe put over it: optimizer.learning_rate or nested.")
     allow_leaks: bool = False
-    continue_run: RunId | None = None
+    continue_run: Id | None = None
     add_epochs: Epochs | None = Field(None, description="With continue_run: so many more.")
 
 
@@ -155,7 +155,7 @@ class Retry(Input):
     @model_validator(mode="after")
     def _check_what(self) -> Self:
         if self.codes and self.what == "left":
-            raise ValueError("expected codes of what failed, or what: left; got both")
+            raise PydanticCustomError(CONTRADICTION, "expected codes of what failed, or what: left; got both")
         return self
 
 
@@ -191,7 +191,7 @@ class Actions(Retry):
     @model_validator(mode="after")
     def _check_priority(self) -> Self:
         if (self.action == "priority") != (self.priority is not None):
-            raise ValueError("expected a priority with the action priority, and with no other")
+            raise PydanticCustomError(CONTRADICTION, "expected a priority with the action priority, and with no other")
         return self
 
 

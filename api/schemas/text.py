@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import core_schema
 
 MAX_ID = 2**53 - 1  # what JavaScript's numbers carry exactly; far below SQL's bigint
+CONTRADICTION = "contradiction"  # the type of errors about values that are fine by themselves, but not together
 
 
 def _plain(text: str) -> str:
@@ -29,7 +32,21 @@ def _digits(value: object) -> object:
     return value
 
 
-Plain = AfterValidator(_plain)
+class _Plain:
+    """Text that SQL, file names and JSON bear. The description says what of it a pattern can say."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        return core_schema.no_info_after_validator_function(_plain, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        described = handler(schema)
+        described.setdefault("pattern", r"^[^\u0000]*$")
+        return described
+
+
+Plain = _Plain()
 Digits = BeforeValidator(_digits)
 
 Text64 = Annotated[str, Field(max_length=64), Plain]

@@ -7,13 +7,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from api.schemas.text import MAX_ID, Input, Output, Text64
+from api.schemas.text import MAX_ID, Digits, Input, Output, Text64
 from store.moments import rfc3339
 from store.tokens import TokenRow
 
 Scope = Literal["read", "submit", "admin"]
-Count = Annotated[int, Field(ge=0, le=MAX_ID)]
-Rate = Annotated[int, Field(ge=0, le=1_000_000)]
+Count = Annotated[int, Field(ge=0, le=MAX_ID), Digits]
+Rate = Annotated[int, Field(ge=0, le=1_000_000), Digits]
 
 
 class NewToken(Input):

@@ -169,15 +169,17 @@ def queue_full(detail: object) -> Problem:
 
 def _begun(body: FinetuneJob) -> Training:
     if body.source is None or body.name is None:
-        raise Problem("invalid", "Expected source and name (or continue_run) for a training.")
+        raise Problem("contradictory", "Expected source and name (or continue_run) for a training.")
     if body.add_epochs is not None:
-        raise Problem("invalid", "add_epochs goes with continue_run; epochs says how many there are in all.")
+        raise Problem("contradictory", "add_epochs goes with continue_run; epochs says how many there are in all.")
     return Training(check_name(body.name), new_recipe(_wishes(body)))
 
 
 def _continued(context: Context, caller: Caller, body: FinetuneJob) -> Training:
     if body.source is not None or body.include or body.exclude:
-        raise Problem("invalid", "continue_run goes on with the pictures of its run: leave source and globs away.")
+        raise Problem(
+            "contradictory", "continue_run goes on with the pictures of its run: leave source and globs away."
+        )
     run = _own_run(context, caller, body.continue_run or 0)
     past_job(run)
     before = check_recipe(run.recipe)
@@ -202,7 +204,7 @@ def _further_document(before: Recipe, body: FinetuneJob) -> Recipe:
     """The whole further recipe as a client made it: what a run keeps must be as it was."""
     others = (body.mode, body.base, body.preset, body.epochs, body.add_epochs)
     if body.set or any(choice is not None for choice in others):
-        raise Problem("invalid", "With continue_run, give either the whole recipe or single choices, not both.")
+        raise Problem("contradictory", "With continue_run, give either the whole recipe or single choices, not both.")
     recipe = check_recipe(body.recipe or {})
     changed = [key for key in FIXED if getattr(recipe, key) != getattr(before, key)]
     if changed:

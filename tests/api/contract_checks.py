@@ -12,7 +12,7 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 ABOUT_MEANING = {
     *("bad-cursor", "query-refused", "query-too-slow", "invalid-model", "unknown-model", "invalid-recipe"),
     *("webhook-refused", "bad-source", "no-such-path", "unreadable-path", "not-rendered"),
-    *("key-reused", "too-broad", "bad-name"),
+    *("key-reused", "too-broad", "bad-name", "contradictory"),
 }
 
 
