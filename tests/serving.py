@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING
 
 import httpx2
 
-from store import schema, tokens
+from store import tokens
 from store.database import Database
+from tests.databases import ready
 from tests.running import Home
 from worker.settings import Settings
 
@@ -75,8 +76,7 @@ def serving(
     """
     home = _home(home, engine, database_url, broker_url, environment)
     home.path.mkdir(parents=True, exist_ok=True)
-    if database_url is not None:
-        _make_schema(database_url)
+    ready(database_url or f"sqlite:///{home.path}/pixmill.db")
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     with (home.path / "served.log").open("ab") as log:
@@ -104,7 +104,7 @@ def threaded(settings: Settings, roots: Sequence[Path] | None = None, *, token: 
 
     from api.app import make_app
 
-    _make_schema(settings.database)
+    ready(settings.database)
     secret = token or new_token(settings.database)
     port = free_port()
     app = make_app(settings, roots=roots)
@@ -140,7 +140,7 @@ def api_client(
 
     from api.app import make_app
 
-    _make_schema(settings.database)
+    ready(settings.database)
     secret = token or new_token(settings.database)
     app = make_app(settings, roots=roots)
     with TestClient(
@@ -214,15 +214,6 @@ def _command(workers: int, port: int, roots: Sequence[Path]) -> list[object]:
 
 def _client(url: str, token: str) -> httpx2.Client:
     return httpx2.Client(base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=60)
-
-
-def _make_schema(database_url: str) -> None:
-    database = Database(database_url)
-    try:
-        database.prepare_folder()
-        schema.ensure(database)
-    finally:
-        database.close()
 
 
 def _said(home: Home) -> str:

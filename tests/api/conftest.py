@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from store import jobs, schema
+from store import jobs
 from store.catalog import register_model
 from store.database import Database
 from store.rows import NewItem, NewJob, NewRun
+from tests.databases import ready
 from worker.settings import Settings
 
 AcceptJob = Callable[..., int]
@@ -25,9 +26,7 @@ def settings(tmp_path: Path) -> Settings:
 @pytest.fixture
 def store(settings: Settings) -> Iterator[Database]:
     """The database of the settings."""
-    database = Database(settings.database)
-    database.prepare_folder()
-    schema.ensure(database)
+    database = Database(ready(settings.database))
     yield database
     database.close()
 

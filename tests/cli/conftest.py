@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +11,8 @@ from typing import Any
 import pytest
 
 from cli.desk_local import LocalDesk
-from store import schema
 from store.database import Database
+from tests.databases import ready
 from worker.settings import Settings
 
 
@@ -54,22 +53,10 @@ def pixmill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     return call
 
 
-@pytest.fixture(scope="session")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database with its tables, made once: to be copied."""
-    file = tmp_path_factory.mktemp("empty") / "pixmill.db"
-    database = Database(f"sqlite:///{file}")
-    schema.ensure(database)
-    database.close()
-    return file
-
-
 @pytest.fixture
-def home_database(tmp_path: Path, empty_database: Path) -> Iterator[Database]:
+def home_database(tmp_path: Path) -> Iterator[Database]:
     """The database of that home."""
-    (tmp_path / "home").mkdir()
-    shutil.copy(empty_database, tmp_path / "home" / "pixmill.db")
-    database = Database(f"sqlite:///{tmp_path}/home/pixmill.db")
+    database = Database(ready(f"sqlite:///{tmp_path}/home/pixmill.db"))
     yield database
     database.close()
 

@@ -116,8 +116,8 @@ def test_the_health_check_of_postgres_knows_a_server_that_answers(postgres: str,
     assert health_of("postgres", environment_of("postgres", programs)) != 0
 
 
-def test_migrate_makes_the_schema_and_may_run_again(programs: Path, database_url: str) -> None:
-    home = {"PIXMILL_HOME": str(programs / "home"), "PIXMILL_DATABASE_URL": database_url}
+def test_migrate_makes_the_schema_and_may_run_again(programs: Path, empty_database_url: str) -> None:
+    home = {"PIXMILL_HOME": str(programs / "home"), "PIXMILL_DATABASE_URL": empty_database_url}
     environment = environment_of("migrate", programs, **home)
     for _ in range(2):
         done = subprocess.run(
@@ -126,7 +126,7 @@ def test_migrate_makes_the_schema_and_may_run_again(programs: Path, database_url
             env=environment, capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
-    url = make_url(database_url)
+    url = make_url(empty_database_url)
     engine = create_engine(url)
     assert {"jobs", "items", "results"} <= set(inspect(engine).get_table_names())
     engine.dispose()

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.databases import ready_home
 from tests.running import Home, eventually, fake_model
 
 
@@ -12,7 +13,7 @@ from tests.running import Home, eventually, fake_model
 def home(tmp_path: Path) -> Iterator[Home]:
     """An empty home that uses the stand-in engine; nothing may be left running in it."""
     home = Home(tmp_path / "home", {"PIXMILL_ENGINE": "fake"})
-    home.path.mkdir()
+    ready_home(home.path)
     yield home
     eventually(lambda: not home.processes(), 20, "the end of every process of this home")
 

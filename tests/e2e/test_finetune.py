@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from tests.databases import ready_home
 from tests.killing import worker_parents
 from tests.running import Home, eventually, running
 from tests.servers import new_postgres_database
@@ -22,7 +23,7 @@ CURVE = "SELECT " + COLUMNS + " FROM v_run_curve WHERE run_id = {} ORDER BY epoc
 def home(tmp_path: Path) -> Iterator[Home]:
     """An empty home with real engines; nothing may be left running in it."""
     home = Home(tmp_path / "home", {"PIXMILL_LEASE_S": "6"})
-    home.path.mkdir()
+    ready_home(home.path)
     yield home
     eventually(lambda: not home.processes(), 20, "the end of every process of this home")
 

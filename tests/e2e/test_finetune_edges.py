@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.databases import ready_home
 from tests.running import Home, eventually, running
 from tests.trainings import QUICK, write_classes, write_dataset
 
@@ -14,7 +15,7 @@ from tests.trainings import QUICK, write_classes, write_dataset
 def home(tmp_path: Path) -> Iterator[Home]:
     """An empty home with real engines; nothing may be left running in it."""
     home = Home(tmp_path / "home", {"PIXMILL_LEASE_S": "6"})
-    home.path.mkdir()
+    ready_home(home.path)
     yield home
     eventually(lambda: not home.processes(), 20, "the end of every process of this home")
 

@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.databases import ready_home
 from tests.hostile import write_hostile
 from tests.killing import kill_broker, kill_child, kill_parent
 from tests.running import Home, eventually, running
@@ -41,8 +42,8 @@ def photos(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def imported(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Home:
     """A home with MobileNetV2, imported by its file alone: the class names lie beside it."""
     home = Home(tmp_path_factory.mktemp("imported"))
+    ready_home(home.path)
     home.run("models", "import", shared_data / "mobilenet_v2_imagenet.keras")
-    home.run("db", "upgrade")
     return home
 
 
@@ -67,7 +68,6 @@ def test_two_hundred_photographs_by_json_and_by_plain_sqlite(imported: Home, pho
 def test_the_same_on_postgresql_by_psql(imported: Home, photos: Path, labels: list[str], postgres: str) -> None:
     url = new_postgres_database(postgres)
     home = Home(imported.path, {"PIXMILL_DATABASE_URL": url})
-    home.run("db", "upgrade")
     rows = home.json("classify", photos, "--model", "mobilenet_v2", "--json")
     top_1 = accuracy(rows, labels)
     assert top_1 >= TOP_1

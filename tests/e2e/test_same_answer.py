@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from cli.__main__ import run
-from store import schema
 from store.database import Database
 from store.run_rows import Finding
 from tests.cli.histories import History, finished_run
+from tests.databases import ready
 from tests.running import Home, eventually, fake_model, write_images
 from tests.serving import Served, serving
 
@@ -38,8 +38,7 @@ def new_home(path: Path) -> Home:
     path.mkdir(parents=True)
     fake_model(path)
     fake_model(path, "spare", ("x", "y"))
-    database = Database(f"sqlite:///{path}/pixmill.db")
-    schema.ensure(database)
+    database = Database(ready(f"sqlite:///{path}/pixmill.db"))
     finished_run(database, HALF_RIGHT)
     finished_run(database, ANOTHER)
     database.close()

@@ -243,13 +243,15 @@ def test_a_configured_broker_and_database_are_used_and_none_is_started(
 def test_a_server_database_without_the_schema_is_left_alone(home: Home, photos: Path, postgres: str) -> None:
     from tests.servers import new_postgres_database
 
-    home.environment["PIXMILL_DATABASE_URL"] = new_postgres_database(postgres)
+    home.environment["PIXMILL_DATABASE_URL"] = new_postgres_database(postgres, tables=False)
     done = home.run("up", photos, "--devices", "cpu", "--port", free_port(), code=1)
     assert "Run `pixmill db upgrade`" in done.stderr
 
 
 def test_an_own_database_of_an_older_version_is_brought_up_to_date(fake_home: Home, photos: Path) -> None:
-    database = Database(f"sqlite:///{fake_home.path}/pixmill.db")
+    file = fake_home.path / "pixmill.db"
+    file.unlink()
+    database = Database(f"sqlite:///{file}")
     schema.upgrade(database, "0002")
     database.close()
     with up(fake_home, photos):

@@ -13,7 +13,6 @@ import pytest
 from sqlalchemy import make_url, text
 from sqlalchemy.pool import QueuePool
 
-from store import schema
 from store.database import ACKNOWLEDGED_S, Database
 from store.errors import DatabaseUnavailable
 
@@ -24,7 +23,6 @@ REQUEST_THREADS = 40  # of the framework, unless it is told otherwise
 def hasty(database_url: str) -> Iterator[Database]:
     """A database whose transactions hardly wait."""
     made = Database(database_url, patience_s=0.2)
-    schema.ensure(made)
     yield made
     made.close()
 

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Connection, event, func, select
 
 from store import jobs as write
-from store import removal, scanning, schema
+from store import removal, scanning
 from store.claims import Claimer, claim, release
 from store.commits import commit_slice
 from store.database import Database
@@ -22,6 +22,7 @@ from store.rows import NewItem, NewJob, NewResult
 from store.states import JobState
 from store.sweep import sweep
 from store.tables import items, jobs, results, shards
+from tests.databases import ready
 from tests.store.conftest import AcceptJob, ok_results
 
 
@@ -165,8 +166,7 @@ def test_the_number_of_a_removed_job_is_never_given_again(database: Database, ac
 
 
 def test_a_full_disk_is_told_and_leaves_nothing_half_written(tmp_path: Path) -> None:
-    database = Database(f"sqlite:///{tmp_path}/small.db")
-    schema.ensure(database)
+    database = Database(ready(f"sqlite:///{tmp_path}/small.db"))
 
     @event.listens_for(database.engine, "begin")
     def _limit(connection: Connection) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, event, text
 
-from store import jobs, schema
+from store import jobs
 from store.catalog import register_model
 from store.claims import Claimer, claim
 from store.commits import commit_slice
@@ -21,7 +21,6 @@ from tests.servers import new_postgres_database
 def big(postgres: str) -> Iterator[Database]:
     """Three jobs, 3,000 shards."""
     database = Database(new_postgres_database(postgres))
-    schema.ensure(database)
     model = register_model(database, ("birds", 1), "d" * 64, ["a", "b"], "{}", "/m")
     for _ in range(3):
         jobs.accept(database, NewJob(model, max_shard=1), (NewItem(b"%d.jpg" % n) for n in range(1000)))
@@ -72,7 +71,6 @@ def test_recalling_answers_uses_the_key(big: Database) -> None:
 def test_comparing_two_evaluations_does_not_compare_each_image_with_each(tmp_path: Path) -> None:
     """SQLite's own count of its steps: about 0.2 million; 9 million pairs would be far beyond the limit."""
     database = Database(f"sqlite:///{tmp_path}/pixmill.db")
-    schema.ensure(database)
     evaluations = []
     for version in (1, 2):
         model = register_model(database, ("birds", version), str(version) * 64, ["a", "b"], "{}", "/m")

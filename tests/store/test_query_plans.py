@@ -9,12 +9,12 @@ import pytest
 from sqlalchemy import Connection, event
 
 from store import query as module
-from store import schema
 from store.database import Database
 from store.facets import facets, summary
 from store.item_query import ItemFilter, items_page
 from store.query import Order, page
 from store.results import Filter, stream
+from tests.databases import ready
 from tests.mixed_results import mixed_job
 from tests.servers import new_postgres_database
 
@@ -25,11 +25,10 @@ JOB = 1
 def rows(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
     """Enough rows that PostgreSQL has a choice. Made once: no test here writes."""
     if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path_factory.mktemp('rows')}/pixmill.db"
+        url = ready(f"sqlite:///{tmp_path_factory.mktemp('rows')}/pixmill.db")
     else:
         url = new_postgres_database(request.getfixturevalue("postgres"))
     database = Database(url)
-    schema.ensure(database)
     assert mixed_job(database, 3000) == JOB
     if not database.is_sqlite:
         with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:

@@ -173,8 +173,8 @@ def test_every_documented_view_can_be_queried(database: Database, accept_job: Ac
         assert tuple(totals) == (3, 3, 0, 0)
 
 
-def test_an_empty_database_is_refused_until_it_is_upgraded(database_url: str) -> None:
-    database = Database(database_url)
+def test_an_empty_database_is_refused_until_it_is_upgraded(empty_database_url: str) -> None:
+    database = Database(empty_database_url)
     with pytest.raises(SchemaMismatch, match="pixmill db upgrade"):
         schema.check(database)
     schema.ensure(database)
@@ -192,11 +192,11 @@ def test_a_database_of_another_version_is_refused_with_what_to_do(
         schema.ensure(database)
 
 
-def test_two_processes_may_upgrade_at_once(database_url: str) -> None:
+def test_two_processes_may_upgrade_at_once(empty_database_url: str) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
     def upgrade(_: int) -> None:
-        database = Database(database_url)
+        database = Database(empty_database_url)
         schema.ensure(database)
         database.close()
 

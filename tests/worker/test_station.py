@@ -11,7 +11,7 @@ import pytest
 import worker.heartbeat
 from models.engines.fake import FakeEngine
 from models.registry import Registry
-from store import jobs, schema
+from store import jobs
 from store.claims import Claimer, claim, give_up
 from store.database import Database
 from store.errors import DatabaseUnavailable
@@ -20,6 +20,7 @@ from store.results import stream
 from store.rows import JobRow, NewResult
 from store.states import JobState
 from store.sweep import sweep
+from tests.databases import ready
 from tests.running import fake_model, write_images
 from worker.devices import CPU
 from worker.settings import Settings
@@ -38,8 +39,7 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def database(settings: Settings) -> Iterator[Database]:
-    database = Database(settings.database)
-    schema.ensure(database)
+    database = Database(ready(settings.database))
     yield database
     database.close()
 
@@ -162,14 +162,14 @@ def test_a_model_that_this_machine_cannot_load_now_costs_no_image_its_name(
     write_images(tmp_path / "photos", 3)
     job_id = submit(database, settings, tmp_path / "photos")
 
-    def full(*_: Any, **__: Any) -> None:
-        raise OSError(28, "No space left on device")
+    def broken(*_: Any, **__: Any) -> None:
+        raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr("worker.warm.load_engine", full)
+    monkeypatch.setattr("worker.warm.load_engine", broken)
     monkeypatch.setattr("worker.station.LOAD_RETRY_S", 0.0)
     row = drained(database, Station(settings, CPU, lambda: False), job_id)
     assert (row.state, row.failed, row.pending) == (JobState.FAILED, 0, 3)
-    assert "No space left" in str(row.error)
+    assert "Input/output error" in str(row.error)
 
 
 class Freed:
@@ -198,6 +198,7 @@ def test_the_loss_of_the_broker_does_not_put_a_worker_down(
     monkeypatch.setattr(tasks, "station", Freed)
     monkeypatch.setattr(tasks, "device", lambda: CPU)
     tasks._get_ready()
+    tasks._ready()
     assert broken == []
 
 
