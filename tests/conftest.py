@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -11,11 +12,34 @@ from store.database import Database
 from tests.databases import ready
 from tests.servers import new_postgres_database, postgres_server
 
+if TYPE_CHECKING:
+    from tests.freezing import Freezer
+
 # How long an example takes says nothing of it on a machine that does other things too.
 settings.register_profile("pixmill", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("pixmill")
 
 REPOSITORY = Path(__file__).parents[1]
+
+# What takes longest begins first, so that no process ends long after the others: each takes whole files, in this order.
+FIRST = (
+    "tests/e2e/training",
+    "tests/models/test_pulling.py",
+    "tests/e2e",
+    "tests/chaos",
+    "tests/models/training",
+    "tests/models",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the long tests to the front; all else stays in its order."""
+
+    def place(item: pytest.Item) -> int:
+        name = item.nodeid
+        return next((place for place, start in enumerate(FIRST) if name.startswith(start)), len(FIRST))
+
+    items.sort(key=place)
 
 
 @pytest.fixture(scope="session")
@@ -34,6 +58,15 @@ def postgres() -> Iterator[str]:
     """The URL of a real PostgreSQL 18 server; databases in it are made by `database_url`."""
     with postgres_server() as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def freezable() -> Iterator["Freezer"]:
+    """A PostgreSQL server that tests may make stand still; whoever does makes it go on again."""
+    from tests.freezing import freezer
+
+    with freezer() as server:
+        yield server
 
 
 ENGINES = ("sqlite", "postgresql")

@@ -10,6 +10,8 @@ from PIL import Image
 SIDE = 16
 NAMES = ("apple", "brick", "cloud")
 QUICK = ("--preset", "fashion_cnn", "--set", "batch_size=16")
+COLUMNS = "epoch, loss, accuracy, val_loss, val_accuracy, learning_rate"
+CURVE = "SELECT " + COLUMNS + " FROM v_run_curve WHERE run_id = {} ORDER BY epoch"  # of a run
 
 
 def picture(label: int, number: int, side: int = SIDE) -> Image.Image:

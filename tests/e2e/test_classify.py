@@ -91,7 +91,6 @@ def test_another_model_answers_anew(fake_home: Home, tmp_path: Path) -> None:
 def test_two_commands_beside_each_other_both_finish(fake_home: Home, tmp_path: Path) -> None:
     write_images(tmp_path / "one", 400)
     write_images(tmp_path / "two", 400, start=1000)
-    fake_home.run("db", "upgrade")
     with running(fake_home, "classify", tmp_path / "one", "--json") as first:
         rows = fake_home.json("classify", tmp_path / "two", "--json")
         out, err = first.communicate(timeout=120)
@@ -101,7 +100,6 @@ def test_two_commands_beside_each_other_both_finish(fake_home: Home, tmp_path: P
 
 def test_ctrl_c_pauses_and_resume_goes_on(fake_home: Home, tmp_path: Path) -> None:
     write_images(tmp_path / "photos", 6000)
-    fake_home.run("db", "upgrade")
     with running(fake_home, "classify", tmp_path / "photos", "--no-reuse") as process:
         eventually(lambda: bool(fake_home.sql("SELECT 1 AS x FROM v_job_totals WHERE classified > 0")))
         for _ in range(3):  # an impatient person

@@ -41,7 +41,6 @@ def classified(home: Home) -> int:
 def test_a_kill_in_the_middle_costs_no_row_and_doubles_none(
     fake_home: Home, photos: Path, kill: Callable[[Home], None]
 ) -> None:
-    fake_home.run("db", "upgrade")
     with running(fake_home, "classify", photos, "--no-reuse", "--json") as process:
         eventually(lambda: classified(fake_home) > 0)
         with suppress(psutil.NoSuchProcess):
@@ -59,7 +58,6 @@ def test_a_kill_in_the_middle_costs_no_row_and_doubles_none(
 
 
 def test_killing_the_command_leaves_nothing_running_and_resume_finishes_the_job(fake_home: Home, photos: Path) -> None:
-    fake_home.run("db", "upgrade")
     process = fake_home.start("classify", photos, "--no-reuse")
     eventually(lambda: classified(fake_home) > 0)
     process.kill()
@@ -73,7 +71,6 @@ def test_killing_the_command_leaves_nothing_running_and_resume_finishes_the_job(
 
 
 def test_two_devices_share_a_job_and_a_killed_worker_comes_back(fake_home: Home, photos: Path) -> None:
-    fake_home.run("db", "upgrade")
     with running(fake_home, "worker", "--devices", "GPU-aaaa0000-1,GPU-bbbb0000-2", *CLASSIFY) as supervisor:
         eventually(lambda: len(worker_parents(fake_home)) == 2)
         fake_home.run("classify", photos, "--no-reuse", "--detach")
@@ -112,7 +109,6 @@ def test_a_device_has_one_worker_at_a_time_across_supervisors(fake_home: Home, t
 
 
 def test_the_parent_of_a_busy_worker_never_imports_a_framework(fake_home: Home, photos: Path) -> None:
-    fake_home.run("db", "upgrade")
     with running(fake_home, "classify", photos, "--no-reuse"):
         eventually(lambda: classified(fake_home) > 0)
         (parent,) = worker_parents(fake_home)
@@ -123,7 +119,6 @@ def test_the_parent_of_a_busy_worker_never_imports_a_framework(fake_home: Home, 
 
 
 def test_sigterm_drains_a_worker_quickly_and_the_job_waits(fake_home: Home, photos: Path) -> None:
-    fake_home.run("db", "upgrade")
     with running(fake_home, "worker", "--devices", "cpu") as supervisor:
         fake_home.run("classify", photos, "--no-reuse", "--detach")
         eventually(lambda: classified(fake_home) > 0)
@@ -140,7 +135,6 @@ def test_sigterm_drains_a_worker_quickly_and_the_job_waits(fake_home: Home, phot
 def test_the_same_job_on_postgresql_with_a_killed_child(home: Home, photos: Path, postgres: str) -> None:
     home.environment["PIXMILL_DATABASE_URL"] = new_postgres_database(postgres)
     fake_model(home.path)
-    home.run("db", "upgrade")
     with running(home, "classify", photos, "--no-reuse", "--json") as process:
         eventually(lambda: classified(home) > 0)
         with suppress(psutil.NoSuchProcess):
@@ -154,7 +148,6 @@ def test_the_same_job_on_postgresql_with_a_killed_child(home: Home, photos: Path
 def test_a_lost_machine_is_survived_by_another_worker(fake_home: Home, photos: Path) -> None:
     """One supervisor with its worker vanishes in the middle of a shard; the other's worker takes the shard over."""
     fake_home.environment["PIXMILL_LEASE_S"] = "3"
-    fake_home.run("db", "upgrade")
     with (
         running(fake_home, "worker", "--devices", "GPU-eeee0000-1", *CLASSIFY),
         running(fake_home, "worker", "--devices", "GPU-ffff0000-2", *CLASSIFY) as lost,

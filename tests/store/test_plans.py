@@ -14,6 +14,7 @@ from store.database import Database
 from store.evaluations import flips
 from store.memory import recall
 from store.rows import NewItem, NewJob, NewResult
+from tests.databases import ready
 from tests.servers import new_postgres_database
 
 
@@ -70,7 +71,7 @@ def test_recalling_answers_uses_the_key(big: Database) -> None:
 
 def test_comparing_two_evaluations_does_not_compare_each_image_with_each(tmp_path: Path) -> None:
     """SQLite's own count of its steps: about 0.2 million; 9 million pairs would be far beyond the limit."""
-    database = Database(f"sqlite:///{tmp_path}/pixmill.db")
+    database = Database(ready(f"sqlite:///{tmp_path}/pixmill.db"))
     evaluations = []
     for version in (1, 2):
         model = register_model(database, ("birds", version), str(version) * 64, ["a", "b"], "{}", "/m")

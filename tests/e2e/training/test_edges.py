@@ -1,23 +1,12 @@
 """Runs at the edges: nothing to validate on, blanks in names, damaged neighbours, lost checkpoints."""
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.databases import ready_home
 from tests.running import Home, eventually, running
 from tests.trainings import QUICK, write_classes, write_dataset
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Iterator[Home]:
-    """An empty home with real engines; nothing may be left running in it."""
-    home = Home(tmp_path / "home", {"PIXMILL_LEASE_S": "6"})
-    ready_home(home.path)
-    yield home
-    eventually(lambda: not home.processes(), 20, "the end of every process of this home")
 
 
 def test_a_set_too_small_to_hold_anything_back_is_trained_on_beside_a_damaged_model(home: Home, tmp_path: Path) -> None:
@@ -46,19 +35,18 @@ def test_a_class_without_a_readable_file_is_refused_with_what_was_found(home: Ho
 
 def test_a_lost_checkpoint_begins_the_history_anew_and_cannot_be_continued(home: Home, tmp_path: Path) -> None:
     data = write_dataset(tmp_path / "data", train=10, test=3)
-    home.run("db", "upgrade")
     with running(home, "worker", "--devices", "cpu"):
         job = int(home.run("finetune", data, "--name", "x", *QUICK, "--epochs", "3000", "--detach").stdout)
-        eventually(lambda: home.sql("SELECT COUNT(*) AS n FROM epochs")[0]["n"] > 20, 90, "some epochs")
+        eventually(lambda: home.sql("SELECT COUNT(*) AS n FROM epochs")[0]["n"] > 20, 150, "some epochs")
         home.run("jobs", "pause", job)
-        eventually(lambda: home.sql("SELECT state FROM shards") == [{"state": "ready"}], 30, "the run is given back")
+        eventually(lambda: home.sql("SELECT state FROM shards") == [{"state": "ready"}], 60, "the run is given back")
         for attempts in (home.path / "runs").glob("*/attempts"):
             shutil.rmtree(attempts)
         home.run("jobs", "resume", job, "--detach")
-        eventually(lambda: _epochs_of_attempt(home, 2) > 0, 60, "the second attempt")
+        eventually(lambda: _epochs_of_attempt(home, 2) > 0, 150, "the second attempt")
         assert _epochs_of_attempt(home, 1) == 0
         home.run("jobs", "cancel", job, "--keep-best", "--detach")
-        eventually(lambda: home.sql("SELECT state FROM v_runs") == [{"state": "cancelled"}], 60, "the end")
+        eventually(lambda: home.sql("SELECT state FROM v_runs") == [{"state": "cancelled"}], 150, "the end")
     for attempts in (home.path / "runs").glob("*/attempts"):
         shutil.rmtree(attempts)
     refused = home.run("finetune", "--continue", "1", "--epochs", "+1", code=1)
