@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from models.errors import InvalidModel
+from models.files import BROKEN_ZIP
 
 MEMBERS = ("metadata.json", "config.json", "model.weights.h5")
 MAX_JSON_BYTES = 64 * 2**20  # the configuration of the largest Keras application has 2 MiB
@@ -31,6 +32,10 @@ PARTS = (
 MODULES = re.compile(
     rf"builtins|keras|keras\.({PARTS})|keras\.optimizers\.schedules|keras\.src\.({PARTS}|applications)(\.[a-z0-9_]+)*"
     r"|keras_cv\.(layers|models)|keras_cv\.src\.(layers|models)(\.[a-z0-9_]+)*"
+)
+# Where the functions come from that a layer may name. Elsewhere, as under keras.models, are some that open files.
+FUNCTION_MODULES = re.compile(
+    r"builtins|keras\.(src\.)?(activations|constraints|initializers|losses|metrics|ops|random|regularizers)(\.[a-z0-9_]+)*"
 )
 # Names that Keras itself can resolve in those modules, but that run code, read files, or are no part of a classifier.
 FORBIDDEN = {
@@ -51,6 +56,7 @@ FORBIDDEN = {
 # Objects that Keras writes without a module.
 PLAIN_CLASSES = ("__keras_tensor__", "__tensor__", "__numpy__", "__bytes__", "__ellipsis__", "__slice__")
 IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+CLIMBING_PATH = re.compile(r"(^|[\\/])\.\.([\\/]|$)")
 WINDOWS_PATH = re.compile(r"[A-Za-z]:[\\/]")
 
 INSTEAD = {
@@ -82,7 +88,7 @@ def check_archive(file: Path) -> ArchiveFacts:
             _check_members(archive, file)
             metadata = _json(archive, "metadata.json", file)
             config = _json(archive, "config.json", file)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError) as error:
+    except BROKEN_ZIP as error:
         raise InvalidModel(f"{file}: not a readable .keras file ({error}); copy it again or save it again.") from error
     version = str(metadata.get("keras_version", "unknown"))[:20]
     if not version.startswith("3."):
@@ -108,9 +114,14 @@ def check_config(config: Mapping[str, Any], source: object) -> None:
 
 
 def unpack_weights(file: Path, folder: Path) -> Path:
-    """Unpack the weights of a checked archive into a folder, for `weights_check`."""
-    with zipfile.ZipFile(file) as archive:
-        return Path(archive.extract("model.weights.h5", folder))
+    """Unpack the weights of a checked archive into a folder, for `weights_check`. Raises InvalidModel."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return Path(archive.extract("model.weights.h5", folder))
+    except BROKEN_ZIP as error:
+        raise InvalidModel(
+            f"{file.name}: its weights are damaged ({error}); copy it again or save it again."
+        ) from error
 
 
 def _check_kind(file: Path) -> None:
@@ -124,7 +135,7 @@ def _check_kind(file: Path) -> None:
     if file.suffix.lower() != ".keras":
         instead = INSTEAD.get(file.suffix.lower(), "save the Keras model with `model.save('m.keras')`")
         raise InvalidModel(f"{file}: only .keras files can be imported; {instead}.")
-    if not zipfile.is_zipfile(file):
+    if not _is_zip(file):
         with file.open("rb") as opened:
             begins_well = opened.read(2) == b"PK"
         if begins_well or not file.stat().st_size:
@@ -134,6 +145,13 @@ def _check_kind(file: Path) -> None:
             "made and "
             "save it again: `model.save('m.keras')`."
         )
+
+
+def _is_zip(file: Path) -> bool:
+    try:
+        return zipfile.is_zipfile(file)
+    except BROKEN_ZIP:  # of a directory that only begins well; opening it says what is wrong
+        return True
 
 
 def _check_members(archive: zipfile.ZipFile, file: Path) -> None:
@@ -182,7 +200,7 @@ def _walk(value: Any, source: object, depth: int = 0) -> Iterator[str | Mapping[
 
 
 def _check_string(text: str, source: object) -> None:
-    if "://" in text or text.startswith(("/", "~", "\\")) or WINDOWS_PATH.match(text):
+    if "://" in text or text.startswith(("/", "~", "\\")) or WINDOWS_PATH.match(text) or CLIMBING_PATH.search(text):
         raise InvalidModel(
             f"{source}: the configuration names a path or address, {text[:SHOWN]!r}; a classifier needs none."
         )
@@ -206,10 +224,15 @@ def _check_object(facts: Mapping[str, Any], source: object) -> None:
             "only their own layers can be imported. Replace it by plain Keras layers and save again."
         )
     _check_registered(name, module, registered, source)
-    if name == "function" and not (isinstance(facts.get("config"), str) and IDENTIFIER.fullmatch(facts["config"])):
-        raise InvalidModel(
-            f"{source}: expected the name of a Keras function; got {str(facts.get('config'))[:SHOWN]!r}."
-        )
+    if name == "function":
+        _check_function(facts.get("config"), module, source)
+
+
+def _check_function(name: object, module: str, source: object) -> None:
+    if not isinstance(name, str) or not IDENTIFIER.fullmatch(name):
+        raise InvalidModel(f"{source}: expected the name of a Keras function; got {str(name)[:SHOWN]!r}.")
+    if not FUNCTION_MODULES.fullmatch(module):
+        raise InvalidModel(f"{source}: the function {name[:SHOWN]} of {module} is none that a layer computes with.")
 
 
 def _check_registered(name: str, module: str, registered: Any, source: object) -> None:

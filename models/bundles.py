@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import get_args
 
 from models.errors import InvalidModel
-from models.files import facts_of, plain_files
+from models.files import BROKEN_ZIP, facts_of, plain_files
 from models.labels import load_labels
 from models.manifest import Crop, Interpolation, Manifest, ModelVersion, Output, Scale
 
@@ -18,6 +18,14 @@ CARD, REPORT = "card.md", "report"  # for people; they may be rewritten, so no m
 KEPT = ("manifest.json", "model.keras", "labels.json", "probe.npz", CARD)
 REQUIRED = frozenset(KEPT) - {CARD}
 MAX_BYTES = 16 * 2**30  # unpacked; the largest Keras application has 1.4 GiB
+MAX_NUMBER = 2**40  # in a manifest: of parameters, classes, pixels
+_FIELDS: Mapping[str, type] = {
+    **dict.fromkeys(("name", "created_at"), str),
+    **dict.fromkeys(("version", "classes", "parameters"), int),
+    **dict.fromkeys(("files", "lineage", "libraries"), dict),
+}
+_SIZES = ("width", "height", "channels")
+_WORDS: Mapping[type, str] = {str: "text", int: "a whole number", dict: "an object"}
 MAX_EXPANSION = 100  # a file's size over its size in the zip; labels.json reaches four
 
 
@@ -66,8 +74,9 @@ def unpack_bundle(bundle: Path, folder: Path) -> ModelVersion:
         )
     try:
         manifest = Manifest.load(folder / "manifest.json")
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise InvalidModel(f"{bundle}: its manifest.json cannot be read ({error}).") from error
+    _check_types(bundle, manifest)
     _check_choices(bundle, manifest)
     _check_hashes(bundle, folder, manifest)
     return ModelVersion(folder, manifest, load_labels(folder / "labels.json"))
@@ -96,7 +105,7 @@ def _unzip(bundle: Path, folder: Path) -> None:
                 # archive.
                 with archive.open(member) as source, (folder / member.filename).open("xb") as target:
                     shutil.copyfileobj(source, target)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError) as error:
+    except BROKEN_ZIP as error:
         raise InvalidModel(f"{bundle}: not a readable .zip ({error}); export and copy it again.") from error
 
 
@@ -113,6 +122,18 @@ def _check_members(bundle: Path, members: Sequence[zipfile.ZipInfo]) -> None:
             raise InvalidModel(
                 f"{bundle}: {member.filename} would grow from {member.compress_size} to {member.file_size} bytes; a "
                 "zip bomb?"
+            )
+
+
+def _check_types(bundle: Path, manifest: Manifest) -> None:
+    """JSON has types of its own: whatever reads a manifest may rely on ours."""
+    fields = {name: getattr(manifest, name) for name in _FIELDS}
+    sizes = {name: getattr(manifest.preprocessing, name) for name in _SIZES}
+    for name, value in {**fields, **sizes}.items():
+        expected = _FIELDS.get(name, int)
+        if not isinstance(value, expected) or (isinstance(value, int) and not 0 <= value <= MAX_NUMBER):
+            raise InvalidModel(
+                f"{bundle}: its manifest.json says {name} {str(value)[:80]!r}; expected {_WORDS[expected]}."
             )
 
 

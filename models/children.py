@@ -100,10 +100,15 @@ class Child:
         raise InvalidModel(f"{self.module} {how} without an answer (it has {self.timeout_s:.0f} s).{words}")
 
 
-def die_with_parent() -> None:
-    """Ask for SIGKILL when the thread that started this process ends. For the child, first of all; Linux only."""
+def die_with_parent(parent: int | None = None) -> None:
+    """Ask for SIGKILL when the thread that started this process ends. For the child, first of all; Linux only.
+
+    `parent`: its process id. Where that one has ended already, and nobody would send the signal, the end is now.
+    """
     if _LIBC is not None:
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if parent is not None and os.getppid() != parent:
+            os._exit(1)
 
 
 def bare_environment(home: Path) -> dict[str, str]:

@@ -3,12 +3,30 @@
 from __future__ import annotations
 
 import hashlib
+import lzma
 import os
+import struct
+import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from models.errors import InvalidModel
+
+# What the standard library raises on a damaged zip; it promises no list.
+BROKEN_ZIP = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    NotImplementedError,
+    RuntimeError,
+    EOFError,
+    OSError,
+    ValueError,
+    OverflowError,
+)
 
 
 def sha256_of(path: Path) -> str:

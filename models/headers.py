@@ -42,7 +42,7 @@ def truncated(name: str) -> ImageError:
 
 def corrupt(name: str, detail: object) -> ImageError:
     """The error for a file whose header or data contradicts its format."""
-    return ImageError("corrupt", f"The {name} file is damaged: {detail}.")
+    return ImageError("corrupt", f"The {name} file is damaged: {str(detail) or 'its parts contradict each other'}.")
 
 
 def read_jpeg(data: bytes) -> JpegHeader:

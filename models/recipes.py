@@ -156,6 +156,10 @@ class Recipe(_Part):
 
 Values = Mapping[str, Any]
 
+MAX_TEXT = 1 << 15  # characters of a recipe; one that says everything has two thousand
+MAX_KEY_PARTS = 8  # of a key; the deepest has two
+SHOWN = 80  # characters of a refused value that the message repeats
+
 _BY_MODE: Mapping[str, Values] = {
     "head": {"epochs": 10, "optimizer": {"name": "adam", "learning_rate": 1e-3}},
     "full": {
@@ -211,9 +215,11 @@ def check_recipe(values: Values) -> Recipe:
 
 def read_recipe(text: str, source: str) -> Values:
     """The values of a recipe in TOML, as far as they are said there. Raises InvalidRecipe for what is no TOML."""
+    if len(text) > MAX_TEXT:
+        raise InvalidRecipe(f"{source}: a recipe has at most {MAX_TEXT:,} characters; this one has {len(text):,}.")
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also of numbers and brackets beyond what Python reads
         raise InvalidRecipe(f"{source}: this is not TOML: {error}.") from error
 
 
@@ -233,8 +239,8 @@ def parse_settings(settings: Iterable[str]) -> Values:
     for setting in settings:
         key, equals, text = setting.partition("=")
         names = [name.strip() for name in key.split(".")]
-        if not equals or not all(names):
-            raise InvalidRecipe(f"Expected KEY=VALUE, as in optimizer.learning_rate=0.01; got {setting!r}.")
+        if not equals or not all(names) or len(names) > MAX_KEY_PARTS:
+            raise InvalidRecipe(f"Expected KEY=VALUE, as in optimizer.learning_rate=0.01; got {_shown(setting)}.")
         values = dict(merge(values, _nested(names, _value(text.strip()))))
     return values
 
@@ -269,8 +275,13 @@ def _value(text: str) -> Any:
     """A value as TOML would read it; a bare word is itself."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return text
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
 
 
 def _toml(value: Any) -> str:
@@ -286,8 +297,8 @@ def _words(error: ValidationError) -> str:
             key.split(".")[-1], all_keys(), n=2, cutoff=0.4
         )
         hint = f" Did you mean {' or '.join(near)}?" if near else ""
-        return f"A recipe has no key {key!r}.{hint}"
+        return f"A recipe has no key {_shown(key)}.{hint}"
     told = first["msg"].removeprefix("Value error, ")
     if not key:
         return f"The recipe cannot be: {told}."
-    return f"{key}: {told[:1].lower()}{told[1:]}, got {first['input']!r}."
+    return f"{key}: {told[:1].lower()}{told[1:]}, got {_shown(first['input'])}."

@@ -1,7 +1,7 @@
 """The sandboxed child that opens a stranger's model file: `python -m models.sandbox`, request on standard input.
 
 First it gives its rights away (`models.confinement`), then it looks at the weights, and only then does TensorFlow
-start and Keras open the file.
+start and Keras open the file. Before the first step nothing is imported that starts threads, as NumPy does.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from models.archive_check import unpack_weights
 from models.children import Progress, answer_with
 from models.confinement import GIB, confine
 from models.errors import InvalidModel
-from models.weights_check import check_weights
 
 # TensorFlow and OpenVINO together reserve 3.3 GB of address space for MobileNetV2 on two cores; arenas and stacks
 # grow with cores.
@@ -38,9 +37,9 @@ def open_file(request: Mapping[str, Any], progress: Progress) -> Mapping[str, An
     fences = confine(
         folder, memory_bytes=memory, cpu_s=int(CPU_PER_SECOND * request["timeout_s"]), file_bytes=4 * size + GIB
     )
-    check_weights(unpack_weights(source, folder / "work"))
+    # No import statements, here and below: what stands above must have happened before a library is loaded.
+    importlib.import_module("models.weights_check").check_weights(unpack_weights(source, folder / "work"))
     progress("starting Keras")
-    # Not an import statement: everything above must have happened before TensorFlow is loaded.
     opening = importlib.import_module("models.opening")
     try:
         answer: Mapping[str, Any] = getattr(opening, request["work"])(request, progress)

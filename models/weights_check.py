@@ -69,4 +69,6 @@ class _Walk:
             raise InvalidModel(f"{where} takes its numbers from other files; refused.")
         if item.dtype.kind not in PLAIN_KINDS + NUMBERS_OF_KERAS or item.dtype.hasobject:
             raise InvalidModel(f"{where} holds {item.dtype}; expected numbers.")
+        if item.shape is None:
+            raise InvalidModel(f"{where} holds nothing; expected numbers.")
         return int(item.nbytes)

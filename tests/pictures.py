@@ -126,5 +126,13 @@ def bmp_claiming(width: int, height: int) -> bytes:
     return bytes(data)
 
 
+def bmp_in_runs(width: int, height: int) -> bytes:
+    """A BMP of 8 bits whose run-length data says for each row that it ends: the rest is filled up."""
+    body = b"\0\0" * height + b"\0\1"
+    header = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 8, 1, len(body), 2835, 2835, 256, 0)
+    start = 54 + 1024
+    return b"BM" + struct.pack("<IHHI", start + len(body), 0, 0, start) + header + bytes(1024) + body
+
+
 def _chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

@@ -34,16 +34,16 @@ def save(folder: Path, name: str, checkpoint: Checkpoint) -> Path:
     """Write `folder/name`, which is there whole and on the disk when this returns, or not at all.
 
     Names sort in the order of time (`prune` needs that); one that is there already is replaced.
-    Raises ValueError for arrays or state that could not be read back.
+    Raises ValueError for arrays or state that could not be read back, OSError where a disk has no room.
     """
     whole, half = folder / name, folder / f"{name}{HALF}"
     shutil.rmtree(half, ignore_errors=True)
     half.mkdir(parents=True)
-    _write_arrays(half / ARRAYS, checkpoint.arrays)
-    state = json.dumps(dict(checkpoint.state), allow_nan=False)
-    document = {"format": FORMAT, "arrays": facts_of(half / ARRAYS), "state_sha256": _hash(state), "state": state}
-    (half / STATE).write_text(json.dumps(document), encoding="utf-8")
-    sync_tree(half)
+    try:
+        _write(half, checkpoint)
+    except BaseException:
+        shutil.rmtree(half, ignore_errors=True)  # on a full disk its bytes are wanted elsewhere
+        raise
     # A folder cannot be renamed over one that has files; nobody points at a name that is written a second time.
     shutil.rmtree(whole, ignore_errors=True)
     half.replace(whole)
@@ -77,6 +77,14 @@ def prune(path: Path) -> None:
     for beside in sorted(path.parent.iterdir()):
         if beside.is_dir() and (beside.name < path.name or beside.name.endswith(HALF)):
             shutil.rmtree(beside, ignore_errors=True)
+
+
+def _write(half: Path, checkpoint: Checkpoint) -> None:
+    _write_arrays(half / ARRAYS, checkpoint.arrays)
+    state = json.dumps(dict(checkpoint.state), allow_nan=False)
+    document = {"format": FORMAT, "arrays": facts_of(half / ARRAYS), "state_sha256": _hash(state), "state": state}
+    (half / STATE).write_text(json.dumps(document), encoding="utf-8")
+    sync_tree(half)
 
 
 def _write_arrays(file: Path, arrays: Mapping[str, NDArray[Any]]) -> None:

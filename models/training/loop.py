@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,16 +26,22 @@ PROGRESS_S = 0.3
 __all__ = ["CheckpointPlace", "Phase", "Trainer", "reopen"]
 
 
+def _never(_: OSError) -> bool:
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class CheckpointPlace:
     """Where checkpoints go and how often: after an epoch when the last is `epoch_s` old, within one when `step_s`.
 
-    One process writes to a folder: each attempt has its own.
+    One process writes to a folder: each attempt has its own. `wait_for_room` is asked where one could not be written:
+    True to try again, after what time it took; else the error ends the run.
     """
 
     folder: Path
     epoch_s: float = 3.0
     step_s: float = 30.0
+    wait_for_room: Callable[[OSError], bool] = _never
 
 
 def reopen(checkpoint: Checkpoint) -> Checkpoint:
@@ -223,9 +230,17 @@ class Trainer:
         }
         # The serial number sorts by time, where a pause right after an epoch's end would give the same name twice.
         name = f"{self._serial:06}-epoch-{course.epoch:04}-step-{course.step:07}"
-        path = checkpoints.save(self._place.folder, name, Checkpoint({**course.arrays(), **self._best}, state))
+        path = self._written(name, Checkpoint({**course.arrays(), **self._best}, state))
         self._saved_at = self._clock()
         self._observer.checkpoint(path, course.epoch, course.step)
+
+    def _written(self, name: str, checkpoint: Checkpoint) -> Path:
+        while True:
+            try:
+                return checkpoints.save(self._place.folder, name, checkpoint)
+            except OSError as error:
+                if not self._place.wait_for_room(error):
+                    raise
 
     def _outcome(self, ending: Ending) -> Outcome:
         best = self._patience.best

@@ -95,6 +95,9 @@ def test_a_file_of_keras_2_is_refused(tmp_path: Path) -> None:
         (sequential({"class_name": ["Dense"], "config": {}, "module": "keras.layers"}), "name of a class"),
         (sequential(layer("__import__('os')")), "name of a class"),
         (sequential(layer("function", "builtins", config="x")), "name of a Keras function"),
+        (sequential({**layer("function", "keras.models"), "config": "load_model"}), "load_model of keras.models"),
+        (sequential(layer("Dense", path="../secret")), "../secret"),
+        (sequential(layer("Dense", path="a\\..\\b")), "a path or address"),
         (sequential(layer("Dense", path="/etc/passwd")), "/etc/passwd"),
         (sequential(layer("Dense", keys={"~/.ssh/id_rsa": 1})), "ssh"),
         (sequential(layer("Dense", path="gs://bucket/x")), "gs://bucket/x"),
@@ -169,6 +172,27 @@ def test_a_zip_bomb_is_refused_without_unpacking(tmp_path: Path) -> None:
     config = sequential(layer("Dense", name="x" * 5_000_000))
     with pytest.raises(InvalidModel, match="bomb"):
         check_archive(keras_file(tmp_path / "m.keras", config, compression=zipfile.ZIP_DEFLATED))
+
+
+def test_a_directory_of_another_disk_is_refused(tmp_path: Path) -> None:
+    """The standard library raises where it is only asked whether this is a zip at all."""
+    file = keras_file(tmp_path / "m.keras")
+    data = file.read_bytes()
+    end = data.rindex(b"PK\5\6")
+    locator = b"PK\6\7" + (1).to_bytes(4, "little") + bytes(8) + (2).to_bytes(4, "little")
+    file.write_bytes(data[:end] + locator + data[end:])
+    with pytest.raises(InvalidModel, match="multiple disks"):
+        check_archive(file)
+
+
+def test_a_packed_member_that_is_damaged_is_refused(tmp_path: Path) -> None:
+    file = keras_file(tmp_path / "m.keras", compression=zipfile.ZIP_DEFLATED)
+    data = bytearray(file.read_bytes())
+    at = data.index(b"config.json") + len("config.json")
+    data[at : at + 8] = b"\xff" * 8
+    file.write_bytes(data)
+    with pytest.raises(InvalidModel, match="not a readable"):
+        check_archive(file)
 
 
 def test_a_damaged_zip_is_refused(tmp_path: Path) -> None:

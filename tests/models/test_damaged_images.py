@@ -146,6 +146,16 @@ def _png_with_wrong_checksum_only() -> bytes:
     return bytes(data)
 
 
+def _tiff_with(tag: int, kind: int, new_tag: int | None = None) -> bytes:
+    """A TIFF with one of its tags of another type, or another tag altogether."""
+    data = bytearray(WHOLE["plain.tif"])
+    (at,) = struct.unpack_from("<I", data, 4)
+    (count,) = struct.unpack_from("<H", data, at)
+    entry = next(e for e in range(at + 2, at + 2 + 12 * count, 12) if struct.unpack_from("<H", data, e) == (tag,))
+    struct.pack_into("<HH", data, entry, new_tag or tag, kind)
+    return bytes(data)
+
+
 DAMAGED: dict[str, Callable[[], bytes]] = {
     "checksum of a PNG": pictures.png_wrong_checksum,
     "checksum of a PNG whose data is right": _png_with_wrong_checksum_only,
@@ -158,6 +168,9 @@ DAMAGED: dict[str, Callable[[], bytes]] = {
     "no picture in a JPEG": lambda: b"\xff\xd8\xff\xe0\x00\x10JFIF\x00\x01\x01\x00\x00\x01\x00\x01\x00\x00\xff\xd9",
     "segment of one byte": lambda: b"\xff\xd8\xff\xe0\x00\x01" + bytes(50),
     "scan before the frame": lambda: b"\xff\xd8\xff\xda\x00\x02" + bytes(50),
+    "no palette in a PNG of palette": lambda: pictures.png_by_hand(4, 4, 8, 3, zlib.compress(bytes(20))),
+    "place of a TIFF's pixels is text": lambda: _tiff_with(273, 2),
+    "subfile type of a TIFF is text": lambda: _tiff_with(256, 2, 254),
 }
 
 
@@ -187,6 +200,7 @@ def test_end_markers_inside_metadata_do_not_count_as_scans() -> None:
     [
         pytest.param(pictures.jpeg_frame(marker=0xC1, precision=12), id="12-bit JPEG"),
         pytest.param(pictures.jpeg_frame(marker=0xC3), id="lossless JPEG"),
+        pytest.param(pictures.bmp_in_runs(54_000_000, 1), id="large BMP in runs"),
         pytest.param(saved(Image.new("F", (9, 9), 0.5), "TIFF"), id="floating point TIFF"),
         pytest.param(saved(Image.new("I", (9, 9), 5), "TIFF"), id="32-bit TIFF"),
         pytest.param(saved(SMALL_PICTURE, "TIFF", tiffinfo={0xC612: b"\1\4\0\0"}), id="DNG"),

@@ -1,5 +1,6 @@
 """Recipes: defaults that fit, keys that are checked, and a document that comes back as it was written."""
 
+import contextlib
 import tomllib
 
 import pytest
@@ -17,6 +18,8 @@ from models.recipes import (
     read_recipe,
     write_recipe,
 )
+
+PARTS = sorted({part for key in all_keys() for part in key.split(".")})
 
 
 @pytest.mark.parametrize("mode", ["head", "full", "two_phase", "scratch"])
@@ -81,6 +84,56 @@ def test_a_start_is_named_exactly_once() -> None:
 def test_a_file_that_is_no_toml_is_told_by_its_name() -> None:
     with pytest.raises(InvalidRecipe, match=r"r\.toml"):
         read_recipe("epochs = = 3", "r.toml")
+
+
+@pytest.mark.parametrize(
+    "text", ["a = " + "[" * 3000, "a = " + "{a=" * 3000, "epochs = " + "9" * 5000, "a." * 2000 + "a = 1", "# " * 20_000]
+)
+def test_a_document_beyond_measure_is_refused_in_few_words(text: str) -> None:
+    with pytest.raises(InvalidRecipe) as refusal:
+        check_recipe(read_recipe(text, "r.toml"))
+    assert len(str(refusal.value)) < 300
+
+
+@pytest.mark.parametrize(
+    "setting", ["epochs=" + "[" * 3000, "epochs=" + "9" * 5000, "a." * 2000 + "a=1", "b" * 9999 + "=1"]
+)
+def test_a_setting_beyond_measure_is_refused_in_few_words(setting: str) -> None:
+    with pytest.raises(InvalidRecipe) as refusal:
+        check_recipe(parse_settings([setting]))
+    assert len(str(refusal.value)) < 300
+
+
+TOML = st.text(alphabet="abe.=[]{}\"',#\n 01-:T_\\u\0\ud800", max_size=60) | st.text(max_size=60)
+
+
+@given(TOML)
+def test_any_text_is_a_recipe_or_is_refused(text: str) -> None:
+    with contextlib.suppress(InvalidRecipe):
+        check_recipe(read_recipe(text, "r.toml"))
+    with contextlib.suppress(InvalidRecipe):
+        check_recipe({"preset": "cifar_vgg", **parse_settings(text.splitlines())})
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(PARTS) | st.text(max_size=9), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+
+
+@given(st.dictionaries(st.sampled_from(PARTS), JSON, max_size=5))
+def test_any_values_are_a_recipe_or_are_refused(values: dict[str, object]) -> None:
+    recipe, words = None, "?"
+    try:
+        recipe = check_recipe(values)
+    except InvalidRecipe as refusal:
+        words = str(refusal)
+    assert 0 < len(words) < 600
+    if recipe is not None:
+        assert check_recipe(tomllib.loads(write_recipe(recipe))) == recipe
 
 
 def test_every_key_can_be_set() -> None:

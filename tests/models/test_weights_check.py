@@ -65,6 +65,10 @@ def _references(file: h5py.File) -> None:
     file.create_dataset("refs", (1,), h5py.ref_dtype)
 
 
+def _nothing(file: h5py.File) -> None:
+    file.create_dataset("nothing", data=h5py.Empty("f4"))
+
+
 def _type(file: h5py.File) -> None:
     file["kind"] = np.dtype("f4")
 
@@ -91,6 +95,7 @@ def _deep(file: h5py.File) -> None:
         (_letters, "expected numbers"),
         (_record_with_words, "expected numbers"),
         (_references, "expected numbers"),
+        (_nothing, "expected numbers"),
         (_type, "Datatype"),
         (_bomb, "HDF5 bomb"),
         (_deep, "nested"),

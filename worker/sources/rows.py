@@ -11,6 +11,7 @@ from worker.sources.errors import BadManifest, MissingReader
 
 Row = dict[str, str]
 
+SEPARATORS = (",", ";", "\t")
 # What the column with the paths may be called, the best first.
 NAMES = ("file_name", "filename", "path", "file")
 # The columns by which a table is one of our own results: there `label` is a prediction, and `path` is whole.
@@ -29,7 +30,10 @@ def read_csv(path: Path) -> Iterator[tuple[int, Row]]:
     header_line = next(iter(lines), None)
     if header_line is None:
         raise BadManifest(lines.name, "expected a header with a file_name column, got an empty file.")
-    separator, header = _header(header_line)
+    try:
+        separator, header = _header(header_line)
+    except csv.Error as error:
+        raise BadManifest(lines.name, f"this is not CSV: {error}.", lines.number) from error
     _check_columns(lines.name, header)
     table = csv.reader(lines, delimiter=separator, strict=True)
     try:
@@ -79,7 +83,11 @@ def read_parquet(path: Path) -> Iterator[tuple[int, Row]]:
                 for value in batch.to_pylist():
                     number += 1
                     yield number, _understood(_row(value))
-    except pyarrow.ArrowException as error:
+    except (pyarrow.ArrowException, ValueError, OverflowError, TypeError) as error:
+        raise BadManifest(name, f"this is not a Parquet file that can be read: {error}") from error
+    except OSError as error:
+        if error.errno is not None:  # of the disk; damaged pages raise one without a number
+            raise
         raise BadManifest(name, f"this is not a Parquet file that can be read: {error}") from error
 
 
@@ -112,7 +120,7 @@ class _Lines:
 
 def _header(line: str) -> tuple[str, list[str]]:
     """The separator and the column names."""
-    headers = {separator: _split(line, separator) for separator in (",", ";", "\t")}
+    headers = {separator: _split(line, separator) for separator in SEPARATORS}
     named = [separator for separator, names in headers.items() if _is_named(names)]
     separator = named[0] if named else max(headers, key=lambda candidate: len(headers[candidate]))
     return separator, headers[separator]

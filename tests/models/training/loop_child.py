@@ -6,8 +6,7 @@ request: `folder`, an empty one. Answers a text by the check's name: the traceba
 import dataclasses
 import json
 import traceback
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from models.training.loop import CheckpointPlace, Phase, Trainer, reopen
 from models.training.schedules import Plateau
 from models.training.steps import set_seed
 from models.training.stopping import Patience
+from tests.models.training.full_disk_check import a_full_disk_is_waited_out
 from tests.models.training.small_runs import (
     CLASSES,
     TRAIN,
@@ -35,22 +35,11 @@ from tests.models.training.small_runs import (
     phases,
     pictures,
     recipe,
+    refusal,
     train,
 )
 
 REFERENCE: dict[str, Result] = {}
-
-
-@contextmanager
-def refusal(kind: type[Exception], words: str) -> Iterator[None]:
-    """The block must raise that, with these words in it (this process has no pytest)."""
-    told = None
-    try:
-        yield
-    except kind as error:
-        told = str(error)
-    assert told is not None, f"expected {kind.__name__}"
-    assert words in told, told
 
 
 def reference(folder: Path) -> Result:
@@ -347,6 +336,7 @@ CHECKS: Mapping[str, Callable[[Path], None]] = {
         a_run_killed_between_two_phases_ends_the_same,
         a_paused_run_goes_on_at_its_step,
         a_stopped_run_keeps_its_best,
+        a_full_disk_is_waited_out,
         the_best_epoch_is_loaded,
         the_loop_does_what_fit_does,
         the_best_of_the_first_phase_is_not_forgotten,

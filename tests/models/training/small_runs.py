@@ -5,7 +5,8 @@ For processes with TensorFlow in them. Pictures are 8×8 pixels of noise in the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -177,3 +178,15 @@ def assert_same(one: Result, other: Result) -> None:
     assert one.arrays.keys() == other.arrays.keys()
     differ = [name for name in one.arrays if one.arrays[name].tobytes() != other.arrays[name].tobytes()]
     assert not differ, f"{len(differ)} of {len(one.arrays)} arrays differ: {differ}"
+
+
+@contextmanager
+def refusal(kind: type[Exception], words: str) -> Iterator[None]:
+    """The block must raise that, with these words in it (this process has no pytest)."""
+    told = None
+    try:
+        yield
+    except kind as error:
+        told = str(error)
+    assert told is not None, f"expected {kind.__name__}"
+    assert words in told, told

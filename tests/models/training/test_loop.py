@@ -20,6 +20,7 @@ CHECKS = (
     "a_run_killed_between_two_phases_ends_the_same",
     "a_paused_run_goes_on_at_its_step",
     "a_stopped_run_keeps_its_best",
+    "a_full_disk_is_waited_out",
     "the_best_epoch_is_loaded",
     "the_loop_does_what_fit_does",
     "the_best_of_the_first_phase_is_not_forgotten",

@@ -95,6 +95,7 @@ def test_parquet_is_read_in_batches(folder: Path) -> None:
         ("a.jsonl", '{"file_name": "\\ud800.jpg"}\n', 1, "half a character"),
         ("a.jsonl", "[" * 100_000, 1, "not JSON"),
         ("a.parquet", b"no parquet", None, "not a Parquet file"),
+        ("a.csv", b"file_name,label\rx,y\n", 1, "this is not CSV"),
     ],
 )
 def test_a_bad_manifest_is_refused_with_its_line(
