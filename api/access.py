@@ -62,8 +62,12 @@ class Caller:
 
 async def caller_of(request: Request, here: Here, sent: Credentials) -> Caller:
     """Whose token came with the request. Raises Problem 401 or 429."""
+    before: Caller | None = getattr(request.state, "caller", None)  # a route asked already, or the API for its reader
+    if before is not None:
+        return before
     if sent is None:
-        raise Problem("unauthorized", "Expected a token in the header Authorization, as `Bearer …`; got none.")
+        got = "that header without `Bearer`" if "authorization" in request.headers else "none"
+        raise Problem("unauthorized", f"Expected a token in the header Authorization, as `Bearer …`; got {got}.")
     known = here.part(KnownTokens)
     found = known.recent(sent.credentials) or await to_thread.run_sync(known.look_up, sent.credentials)
     if found is None:
