@@ -13,11 +13,12 @@ ours=$venv/.do-made         # this script made .venv, so it may empty it
 usage() {
     cat <<'END'
 ./do demo [ARGS]       train, classify and review the bundled handwriting; offline, about a minute
-./do test [ARGS]       the tests, in two processes; ARGS go to pytest
+./do test [ARGS]       the tests, in four processes; ARGS go to pytest
 ./do check             ruff, mypy, import-linter, and the documents that are generated
 ./do fix               let ruff repair and format
 ./do docs              write the generated parts of the documents, and docs/openapi.json, again
 ./do bench [ARGS]      the benchmarks
+./do chaos [ARGS]      random faults over the real program, and an oracle that counts; --faults N --seed S --minutes M
 ./do pixmill ARGS      the command line, from .venv
 ./do setup [NAME]      make .venv from requirements/NAME.lock: cpu (default), gpu, api or dev
 ./do lock [ARGS]       write requirements/*.lock again from pyproject.toml; --upgrade takes newer versions
@@ -217,12 +218,13 @@ pixmill)
     export PIXMILL_COMMAND="./do pixmill"
     exec "$venv/bin/pixmill" "$@"
     ;;
-test | bench)
+test | bench | chaos)
     need dev
     cd "$root"
-    # Two processes, a file to one of them: many tests wait for processes to start, and a file shares what is made for it.
-    [ "$verb" = bench ] || exec "$python" -m pytest -n "${PIXMILL_TEST_PROCESSES:-2}" --dist loadfile "$@"
-    exec "$python" -m bench "$@"
+    [ "$verb" != bench ] || exec "$python" -m bench "$@"
+    [ "$verb" != chaos ] || exec "$python" -m tests.chaos "$@"
+    # More processes than cores, a file to one of them: tests wait for others to start, and a file shares what is made for it.
+    exec "$python" -m pytest -n "${PIXMILL_TEST_PROCESSES:-4}" --dist loadfile --no-loadscope-reorder "$@"
     ;;
 check | fix | docs | lock)
     need dev

@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import IO, Protocol
 
 from anyio import to_thread
@@ -18,7 +18,8 @@ from api.context import Context
 from api.images.gate import Shares
 from api.images.stream import HeldResponse
 from store.database import Database
-from store.results import Filter, stream
+from store.query import Order, walk
+from store.results import Filter
 from worker.exporting.text import PIECES
 
 MOST = 4  # exports at once in one API process; half of them for one token
@@ -27,6 +28,15 @@ CHUNK = 1 << 16  # bytes
 
 class ExportBroken(Exception):
     """An export ended before its end: the connection is broken, so that no reader takes a part for the whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which results are exported, and in which order."""
+
+    job_id: int
+    chosen: Filter
+    order: Order = "item"
 
 
 class Source(Protocol):
@@ -48,8 +58,8 @@ class TextSource:
 
     may_wait = False
 
-    def __init__(self, database: Database, job_id: int, chosen: Filter, form: str, top_k: int) -> None:
-        self._rows = stream(database, job_id, chosen)
+    def __init__(self, database: Database, asked: Wanted, form: str, top_k: int) -> None:
+        self._rows = walk(database, asked.job_id, asked.chosen, asked.order)
         self._pieces: Iterator[str] = PIECES[form](self._rows, top_k)
 
     def read(self) -> bytes:
@@ -68,7 +78,7 @@ class ParquetSource:
 
     may_wait = True
 
-    def __init__(self, database_url: str, job_id: int, chosen: Filter) -> None:
+    def __init__(self, database_url: str, asked: Wanted) -> None:
         # Not tied to this thread by a signal at its death: the thread is the pool's, and may go before the export
         # ends. A child whose reader is gone ends by itself at its next write.
         self._child = subprocess.Popen(
@@ -78,9 +88,9 @@ class ParquetSource:
             start_new_session=True,
         )
         self._reading = threading.Lock()
-        asked = {"database": database_url, "job": job_id, "filter": asdict(chosen)}
+        told = {"database": database_url, "job": asked.job_id, "filter": asdict(asked.chosen), "order": asked.order}
         with suppress(BrokenPipeError):  # then its exit status says it
-            _pipe(self._child.stdin).write(json.dumps(asked).encode())
+            _pipe(self._child.stdin).write(json.dumps(told).encode())
             _pipe(self._child.stdin).close()
 
     def read(self) -> bytes:

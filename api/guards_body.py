@@ -11,6 +11,11 @@ from api.problems import Problem
 RAW_BODY = "takes_raw_body"  # the mark of an endpoint that streams its body to disk
 DRAIN_BYTES = 64 << 20  # of a refused body that are read and dropped, so that its sender sees the answer, not a reset
 DRAIN_S = 2.0
+REFUSED = (413, 415)
+FORM = (
+    "Expected the file itself as the body, got a form (multipart). With curl: `--data-binary @FILE` instead of "
+    "`-F file=@FILE`; the name goes into the address."
+)
 
 
 class BodyGuard:
@@ -31,7 +36,10 @@ class BodyGuard:
 
         async def counted() -> Message:
             # Routing is done by the time somebody reads: the endpoint says which limit is its own.
-            most = self.most_raw if getattr(scope.get("endpoint"), RAW_BODY, False) else self.most
+            is_raw = getattr(scope.get("endpoint"), RAW_BODY, False)
+            if is_raw and body.is_form:
+                raise Problem("unsupported-media-type", FORM)
+            most = self.most_raw if is_raw else self.most
             _check(body.declared, most)  # before the client is told to go on
             message = await body.read()
             _check(body.seen, most)
@@ -46,6 +54,7 @@ class _Body:
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)
         self.declared = int(headers.get("content-length") or 0)
+        self.is_form = headers.get("content-type", "").strip().lower().startswith("multipart/")
         self.seen = 0
         self._waits = "expect" in headers  # its sender sends nothing before it is told to
         self._ended = False
@@ -60,7 +69,7 @@ class _Body:
 
     async def send(self, message: Message) -> None:
         """Answer; a refused body is read to its end first, within bounds: most clients listen only then."""
-        if message["type"] == "http.response.start" and message["status"] == 413 and not self._waits:
+        if message["type"] == "http.response.start" and message["status"] in REFUSED and not self._waits:
             most = self.seen + DRAIN_BYTES
             with move_on_after(DRAIN_S):
                 while not self._ended and self.seen < most:

@@ -14,6 +14,7 @@ from api.context import Here
 from api.schemas.text import Output
 from store import schema
 from store.figures import crew
+from store.troubles import lacks_room
 
 if TYPE_CHECKING:
     from api.context import Context
@@ -98,6 +99,8 @@ class Health:
 
     def _database(self) -> str:
         schema.check(self._context.database)
+        if lacks_room(self._context.database):
+            raise ConnectionError("no space is left: work waits until there is some")
         return f"schema {schema.HEAD}"
 
     def _broker(self) -> str:

@@ -6,8 +6,8 @@ import base64
 import binascii
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 from urllib.parse import parse_qsl, urlencode
 
 from fastapi import Request
@@ -16,6 +16,8 @@ from starlette.responses import Response
 from api.problems import Problem
 from api.schemas.text import MAX_ID
 from store.records import json_text
+
+T = TypeVar("T")
 
 KEY_TYPES: Mapping[type, type | tuple[type, ...]] = {int: int, float: (int, float), str: str}
 
@@ -60,6 +62,19 @@ def page_response(request: Request, items: Sequence[Mapping[str, Any]], cursor: 
     """A page `{items, next}` with its Link, and 304 where the client has it already."""
     headers = {"Link": f'<{next_url(request, cursor)}>; rel="next"'} if cursor is not None else {}
     return json_response(request, {"items": items, "next": cursor}, headers)
+
+
+def page_of(
+    request: Request,
+    rows: Sequence[T],
+    limit: int,
+    cursor_of: Callable[[T], str],
+    record: Callable[[T], Mapping[str, Any]],
+) -> Response:
+    """A page of the first `limit` of these rows; one more was asked for, to know whether there is a next page."""
+    shown = rows[:limit]
+    cursor = cursor_of(shown[-1]) if len(rows) > limit else None
+    return page_response(request, [record(row) for row in shown], cursor)
 
 
 def next_url(request: Request, cursor: str) -> str:

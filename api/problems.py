@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from api.schemas.text import CONTRADICTION
+from api.words import for_http
 from models import errors as model_errors
 from store import errors as store_errors
 from worker.sources import errors as source_errors
@@ -71,7 +72,9 @@ KINDS: dict[str, Kind] = {
         413, "The body is too large", "Send less at once; `max_body_mb` and `max_upload_mb` are the limits."
     ),
     "unsupported-media-type": Kind(
-        415, "The body's type is not understood", "Send JSON as `Content-Type: application/json`."
+        415,
+        "The body's type is not understood",
+        "Send JSON as `Content-Type: application/json`, and files as the body itself, not in a form.",
     ),
     "wrong-host": Kind(
         421,
@@ -204,7 +207,7 @@ def problem_of(error: Exception) -> Problem | None:
         return Problem("disk-full", "No space is left on the server's disk.")
     for kind, slug in ERRORS:
         if isinstance(error, kind):
-            return Problem(slug, str(error), **_extensions(error))
+            return Problem(slug, for_http(str(error)), **_extensions(error))
     return None
 
 
@@ -225,6 +228,7 @@ def render(problem: Problem, request_id: str, instance: str) -> Response:
 
 _BY_STATUS = {404: "not-found", 405: "method-not-allowed", 413: "too-large", 415: "unsupported-media-type"}
 MOST_ERRORS = 20  # of one body that are told
+UNKNOWN = "nothing is called so here; the server's own page, at /, lists what there is"
 
 
 def from_http(error: HTTPException) -> Problem:
@@ -248,7 +252,8 @@ def from_validation(errors: Sequence[Mapping[str, Any]], content_type: str | Non
         )
     if any(error["at"] == "body" for error in found) and not _is_json(content_type):
         got = "none" if content_type is None else ascii(content_type[:100])
-        return Problem("unsupported-media-type", f"Expected Content-Type: application/json, got {got}.")
+        hint = " With curl: `--json` instead of `-d`." if "urlencoded" in got else ""
+        return Problem("unsupported-media-type", f"Expected Content-Type: application/json, got {got}.{hint}")
     more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
     slug = "contradictory" if all(error["type"] == CONTRADICTION for error in found) else "invalid"
     return Problem(slug, f"{found[0]['at']}: {found[0]['message']}{more}.", errors=found)
@@ -256,7 +261,8 @@ def from_validation(errors: Sequence[Mapping[str, Any]], content_type: str | Non
 
 def _error(error: Mapping[str, Any]) -> dict[str, str]:
     place = ".".join(str(part)[:64] for part in error["loc"])
-    return {"at": place, "message": str(error["msg"]).removeprefix("Value error, ").rstrip("."), "type": error["type"]}
+    message = UNKNOWN if error["type"] == "extra_forbidden" else str(error["msg"]).removeprefix("Value error, ")
+    return {"at": place, "message": message.rstrip("."), "type": error["type"]}
 
 
 def _is_json(content_type: str | None) -> bool:

@@ -28,7 +28,7 @@ from cli import (
     workers,
 )
 from cli.errors import Exit, exit_code, message
-from cli.output import fail, say
+from cli.output import drop_unread, fail, say
 
 app = typer.Typer(
     name="pixmill",
@@ -66,14 +66,31 @@ def main() -> None:
 def run(arguments: list[str]) -> int:
     """Run one command; returns its exit code."""
     try:
+        return _run(arguments)
+    except BrokenPipeError as error:  # nobody reads what went wrong either
+        return _unheard(error)
+
+
+def _run(arguments: list[str]) -> int:
+    try:
         code = app(arguments, prog_name="pixmill", standalone_mode=True)
     except SystemExit as end:
         code = end.code
+        if isinstance(end.__context__, BrokenPipeError):  # Typer has made 1 of it, without a word
+            return _unheard(end.__context__)
         if isinstance(getattr(end.__context__, "__cause__", None), KeyboardInterrupt):
             say("Interrupted.")  # before anything was accepted: a followed job says more
     except Exception as error:  # noqa: BLE001  the command line's top: one of the two doors
         return _explain(error)
     return int(code or 0)
+
+
+def _unheard(error: BrokenPipeError) -> int:
+    """The exit code where a pipe broke: whoever read stdout had enough, or nobody hears what there is to say."""
+    gone = drop_unread()
+    if not gone:
+        return _explain(error)  # it was another pipe
+    return Exit.UNHEARD if "stderr" in gone else Exit.OK
 
 
 def _explain(error: Exception) -> int:

@@ -9,6 +9,7 @@ import typer
 
 from cli.desk import ClassifyOrder, Pictures
 from cli.errors import CommandError
+from cli.failures import MaxFailures, check_max_failures
 from cli.opening import open_desk
 from cli.submitting import carry_out, leave
 
@@ -33,6 +34,7 @@ def classify(
     out: Annotated[Path | None, typer.Option(help="Write the results there: .csv, .jsonl or .parquet.")] = None,
     include: Annotated[list[str] | None, typer.Option(help="Only files that match this glob; may be repeated.")] = None,
     exclude: Annotated[list[str] | None, typer.Option(help="No files that match this glob; may be repeated.")] = None,
+    max_failures: MaxFailures = None,
     labels: Annotated[str, typer.Option(help="'folder' takes true labels from the folders' names.")] = "none",
     reuse: Annotated[bool, typer.Option(help="Take known answers for identical files.")] = True,
     priority: Annotated[int, typer.Option(min=0, max=9, help="0 goes first, 9 last.")] = 5,
@@ -42,7 +44,7 @@ def classify(
     json: Annotated[bool, typer.Option("--json", help="One JSON object per image on stdout.")] = False,
 ) -> None:
     """Classify every picture of a folder; each one becomes one row, with its labels or the reason why not."""
-    from cli.export import emit_results, writer_for
+    from cli.export import Asked, emit_results, writer_for
 
     if out is not None and detach:
         raise CommandError(
@@ -50,14 +52,15 @@ def classify(
         )
     if out is not None:
         writer_for(out)  # a wrong ending is refused before the work, not after
+    limit = check_max_failures(max_failures)
     pictures = Pictures(paths, include or (), exclude or (), check_labels(labels), upload)
     with open_desk() as desk:
-        submit = desk.classify(ClassifyOrder(pictures, model, top_k, reuse, priority))
+        submit = desk.classify(ClassifyOrder(pictures, model, top_k, reuse, priority, limit))
         if detach:
             leave(desk, submit, json=json)
             return
         job_id, code = carry_out(desk, submit, QUEUES, device, quiet=json)
-        emit_results(desk, job_id, out=out, json=json)
+        emit_results(desk, Asked(job_id), out=out, json=json)
     raise typer.Exit(code)
 
 

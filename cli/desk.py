@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from models.wishes import Overrides
     from store.asking import Answer
     from store.facets import Summary
+    from store.query import Order
     from store.results import Filter, ResultRow
     from store.rows import JobRow
     from store.run_rows import EpochRow, FindingRow, RunRow
@@ -44,13 +45,14 @@ class Pictures:
 
 @dataclass(frozen=True, slots=True)
 class ClassifyOrder:
-    """Pictures to classify. `model` None is the only one there is."""
+    """Pictures to classify. `model` None is the only one there is; `max_failures` as store.failure_limits has it."""
 
     pictures: Pictures
     model: str | None = None
     top_k: int = 5
     reuse: bool = True
     priority: int = 5
+    max_failures: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,10 @@ class Desk(Protocol):
         """Whether jobs run by workers of this very command, and so end with it."""
         ...
 
+    def patiently(self) -> AbstractContextManager[None]:
+        """For as long as this lasts, wait a while for a server that is away: one that restarts is soon back."""
+        ...
+
     # Jobs
 
     def jobs(self, limit: int) -> Sequence[JobRow]:
@@ -120,15 +126,15 @@ class Desk(Protocol):
         """Pause a job."""
         ...
 
-    def resume(self, job_id: int) -> None:
-        """Let a paused job go on."""
+    def resume(self, job_id: int, max_failures: str | None = None) -> None:
+        """Let a paused job go on, or one that failed, with what was never run."""
         ...
 
     def cancel(self, job_id: int, *, keep_best: bool = False) -> None:
         """End a job; a training, with `keep_best`, with a model."""
         ...
 
-    def retry(self, job_id: int, codes: Sequence[str] = ()) -> int:
+    def retry(self, job_id: int, codes: Sequence[str] = (), max_failures: str | None = None) -> int:
         """Run again what failed, and what was never run; how many images that are."""
         ...
 
@@ -156,11 +162,11 @@ class Desk(Protocol):
 
     # Results
 
-    def results(self, job_id: int, chosen: Filter | None = None) -> Iterator[ResultRow]:
-        """Every matching result, in the order of the items."""
+    def results(self, job_id: int, chosen: Filter | None = None, order: Order = "item") -> Iterator[ResultRow]:
+        """Every matching result, by default in the order of the items."""
         ...
 
-    def export(self, job_id: int, chosen: Filter | None, out: Path) -> int | None:
+    def export(self, job_id: int, chosen: Filter | None, out: Path, order: Order = "item") -> int | None:
         """Write the matching results to a file that is there whole or not at all; how many, where that is known."""
         ...
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from store.asking import Answer
     from store.database import Database
     from store.facets import Summary
+    from store.query import Order
     from store.results import Filter, ResultRow
     from store.rows import JobRow
     from store.run_rows import EpochRow, FindingRow, RunRow
@@ -81,6 +82,10 @@ class LocalDesk:
         """Unless a broker is configured that other workers serve."""
         return is_embedded(self.settings)
 
+    def patiently(self) -> AbstractContextManager[None]:
+        """Nobody to wait for."""
+        return nullcontext()
+
     # Jobs
 
     def jobs(self, limit: int) -> Sequence[JobRow]:
@@ -119,11 +124,11 @@ class LocalDesk:
 
         pause(self.database, job_id)
 
-    def resume(self, job_id: int) -> None:
-        """Raises UnknownJob, IllegalMove."""
+    def resume(self, job_id: int, max_failures: str | None = None) -> None:
+        """Raises UnknownJob, IllegalMove, NothingToDo."""
         from store.jobs import resume
 
-        resume(self.database, job_id)
+        resume(self.database, job_id, max_failures)
 
     def cancel(self, job_id: int, *, keep_best: bool = False) -> None:
         """Raises UnknownJob, IllegalMove."""
@@ -131,11 +136,11 @@ class LocalDesk:
 
         cancel(self.database, job_id, keep_best)
 
-    def retry(self, job_id: int, codes: Sequence[str] = ()) -> int:
+    def retry(self, job_id: int, codes: Sequence[str] = (), max_failures: str | None = None) -> int:
         """Raises UnknownJob, IllegalMove, NothingToDo."""
         from store.jobs import retry
 
-        return retry(self.database, job_id, codes)
+        return retry(self.database, job_id, codes, max_failures=max_failures)
 
     def remove(self, job_id: int) -> None:
         """Raises UnknownJob, IllegalMove."""
@@ -173,17 +178,17 @@ class LocalDesk:
 
     # Results
 
-    def results(self, job_id: int, chosen: Filter | None = None) -> Iterator[ResultRow]:
+    def results(self, job_id: int, chosen: Filter | None = None, order: Order = "item") -> Iterator[ResultRow]:
         """Streamed from the database. Raises UnknownJob at the first row."""
-        from store.results import stream
+        from store.query import walk
 
-        return stream(self.database, job_id, chosen)
+        return walk(self.database, job_id, chosen, order)
 
-    def export(self, job_id: int, chosen: Filter | None, out: Path) -> int:
+    def export(self, job_id: int, chosen: Filter | None, out: Path, order: Order = "item") -> int:
         """Raises UnknownJob, CommandError for an ending that is none, OSError."""
         from cli.export import writer_for
 
-        return writer_for(out)(out, self.results(job_id, chosen), self.job(job_id).top_k)
+        return writer_for(out)(out, self.results(job_id, chosen, order), self.job(job_id).top_k)
 
     @contextmanager
     def original(self, row: ResultRow, *, stays: bool = False) -> Iterator[Path]:  # noqa: ARG002  it does anyway

@@ -12,7 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from api.client import ApiError, Client, NotFound, Unreachable, calls, shapes
+from api.client import ApiError, Client, NotAllowed, NotFound, Unreachable, calls, shapes
+from api.client.retrying import PATIENCE_S
 from cli.context import only_model
 from cli.desk import Check, ClassifyOrder, EvaluateOrder, Finding, FinetuneOrder, Progress, Submit
 from cli.errors import CommandError, Exit
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from models.wishes import Overrides
     from store.asking import Answer
     from store.facets import Summary
+    from store.query import Order
     from store.results import Filter, ResultRow
     from store.rows import JobRow
     from store.run_rows import EpochRow, FindingRow, RunRow
@@ -60,6 +62,15 @@ class RemoteDesk:
     def works_here(self) -> bool:
         """Jobs go on without this command."""
         return False
+
+    @contextmanager
+    def patiently(self) -> Iterator[None]:
+        """Every question waits as long for the server as the events of a job that is followed do."""
+        before, self.client.patience_s = self.client.patience_s, PATIENCE_S
+        try:
+            yield
+        finally:
+            self.client.patience_s = before
 
     # Jobs
 
@@ -100,17 +111,17 @@ class RemoteDesk:
         """Raises NotFound, Conflict."""
         self.client.pause(job_id)
 
-    def resume(self, job_id: int) -> None:
+    def resume(self, job_id: int, max_failures: str | None = None) -> None:
         """Raises NotFound, Conflict."""
-        self.client.resume(job_id)
+        self.client.resume(job_id, max_failures)
 
     def cancel(self, job_id: int, *, keep_best: bool = False) -> None:
         """Raises NotFound, Conflict."""
         self.client.cancel(job_id, keep_best=keep_best)
 
-    def retry(self, job_id: int, codes: Sequence[str] = ()) -> int:
+    def retry(self, job_id: int, codes: Sequence[str] = (), max_failures: str | None = None) -> int:
         """Raises NotFound, Conflict."""
-        return self.client.retry(job_id, codes).pending
+        return self.client.retry(job_id, codes, max_failures).pending
 
     def remove(self, job_id: int) -> None:
         """Raises NotFound, Conflict."""
@@ -123,7 +134,12 @@ class RemoteDesk:
         from cli.sending import Parcel
 
         parcel = Parcel(self.client, self.settings, order.pictures)
-        chosen = {"labels": order.pictures.labels, "model": self._find(order.model), "top_k": order.top_k}
+        chosen = {
+            "labels": order.pictures.labels,
+            "model": self._find(order.model),
+            "top_k": order.top_k,
+            "max_failures": order.max_failures,
+        }
         return lambda: self._submit("classify", {**parcel.body(), **chosen}, reuse=order.reuse, priority=order.priority)
 
     def evaluate(self, order: EvaluateOrder) -> Submit:
@@ -174,13 +190,13 @@ class RemoteDesk:
 
     # Results
 
-    def results(self, job_id: int, chosen: Filter | None = None) -> Iterator[ResultRow]:
+    def results(self, job_id: int, chosen: Filter | None = None, order: Order = "item") -> Iterator[ResultRow]:
         """Streamed by the server. Raises NotFound, BrokenAnswer."""
-        return self.client.matching(job_id, chosen)
+        return self.client.matching(job_id, chosen, order)
 
-    def export(self, job_id: int, chosen: Filter | None, out: Path) -> None:
+    def export(self, job_id: int, chosen: Filter | None, out: Path, order: Order = "item") -> None:
         """The very bytes that the server streams. Raises NotFound, BrokenAnswer."""
-        self.client.save(calls.results(job_id, chosen, calls.form_of(out)), out)
+        self.client.save(calls.results(job_id, chosen, calls.form_of(out), order), out)
 
     @contextmanager
     def original(self, row: ResultRow, *, stays: bool = False) -> Iterator[Path]:
@@ -216,11 +232,16 @@ class RemoteDesk:
             return None
         return shapes.measured_of(record, self.job(job_id).top_k)
 
-    def conclude(self, job_id: int, split: str | None, report: Path) -> tuple[Evaluation, Path]:  # noqa: ARG002
-        """Measured here, from the rows and with the pictures that the server gives; its database is left as it is."""
+    def conclude(self, job_id: int, split: str | None, report: Path) -> tuple[Evaluation, Path]:
+        """Measured here, from the rows and with the pictures that the server gives; it writes the figures down too."""
         from cli.concluding import conclude_elsewhere
 
-        return conclude_elsewhere(self, self.job(job_id), report)
+        concluded = conclude_elsewhere(self, self.job(job_id), report)
+        try:
+            self.client.record_evaluation(job_id, split)
+        except NotAllowed:
+            say("This token may only read: the figures are not written into the server's database.", "yellow")
+        return concluded
 
     @contextmanager
     def query(self, text: str) -> Iterator[Answer]:
@@ -334,7 +355,7 @@ class RemoteDesk:
         return Finding("token", True, f"{owner}, may {', '.join(known['scopes'])}")
 
 
-_TOLD = ("found", "classified", "failed", "reused")  # of a job, by its events of progress
+_TOLD = ("found", "classified", "failed", "reused", "trouble")  # of a job, by its events of progress
 
 
 def _rests(row: JobRow) -> bool:

@@ -18,6 +18,7 @@ class Exit(IntEnum):
     WITH_FAILURES = 6
     CANCELLED = 7  # or paused by somebody: in any case it did not come to its end
     INTERRUPTED = 130
+    UNHEARD = 141  # nobody reads its messages any more: as SIGPIPE ends other programs
 
 
 class CommandError(Exception):
@@ -77,4 +78,16 @@ def message(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         place = f"{error.filename}: " if error.filename else ""
         return f"{place}{error.strerror}."
-    return str(error)
+    return _as_commands(str(error)) if _is_of_a_server(error) else str(error)
+
+
+def _is_of_a_server(error: Exception) -> bool:
+    client = sys.modules.get("api.client.errors")
+    return client is not None and isinstance(error, client.ApiError)
+
+
+def _as_commands(text: str) -> str:
+    """What a server says in its own words, for somebody at a shell."""
+    from api.words import for_shell
+
+    return for_shell(text)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 from cli.desk import Desk
 from cli.errors import CommandError, Exit
 from cli.output import emit_json, emit_table, say, to_pipe
+from store.query import Order
 from store.records import result_record
 from store.results import Filter, ResultRow
 from worker.exporting.files import WRITERS, Writer
@@ -28,31 +31,42 @@ def writer_for(path: Path) -> Writer:
     return writer
 
 
-def emit_results(
-    desk: Desk, job_id: int, chosen: Filter | None = None, *, out: Path | None = None, json: bool = False
-) -> None:
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Which results of a job, and in which order."""
+
+    job_id: int
+    chosen: Filter | None = None
+    order: Order = "item"
+
+    def of(self, desk: Desk) -> Iterator[ResultRow]:
+        """The rows, streamed."""
+        return desk.results(self.job_id, self.chosen, self.order)
+
+
+def emit_results(desk: Desk, asked: Asked, *, out: Path | None = None, json: bool = False) -> None:
     """Write a job's results to a file, or as JSON lines to stdout, or both."""
     if out is not None:
         writer_for(out)
         try:
-            count = desk.export(job_id, chosen, out)
+            count = desk.export(asked.job_id, asked.chosen, out, asked.order)
         except NoParquet as error:
             raise CommandError(str(error)) from error
         say(f"{f'{count:,} rows' if count is not None else 'The rows are'} written to {out}")
     if json:
-        for row in desk.results(job_id, chosen):
+        for row in asked.of(desk):
             emit_json(result_record(row))
 
 
-def emit_format(desk: Desk, job_id: int, chosen: Filter, form: str) -> None:
+def emit_format(desk: Desk, asked: Asked, form: str) -> None:
     """Print results on stdout as a table (the first rows), CSV or JSONL."""
-    rows = desk.results(job_id, chosen)
+    rows = asked.of(desk)
     if form == "csv":
         with to_pipe():
-            for piece in csv_pieces(rows, desk.job(job_id).top_k):
+            for piece in csv_pieces(rows, desk.job(asked.job_id).top_k):
                 sys.stdout.write(piece.encode("utf-8", "backslashreplace").decode())
     elif form == "jsonl":
-        emit_results(desk, job_id, chosen, json=True)
+        emit_results(desk, asked, json=True)
     else:
         head = list(islice(rows, TABLE_ROWS + 1))
         table = ((row.idx, _name(row), row.label or row.error_code, row.score, row.error) for row in head[:TABLE_ROWS])

@@ -10,6 +10,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from cli.desk import Check, Desk
 from cli.output import err, interactive, say
 from cli.speed import Speed
+from cli.trouble import tell_trouble
 from store.rows import JobRow
 
 PLAIN_S = 10.0  # between lines where nobody watches a terminal
@@ -30,7 +31,7 @@ def follow(desk: Desk, job_id: int, check: Check) -> JobRow:
 
     def watch(show: Show) -> JobRow:
         speed = Speed()
-        for row in desk.watch(job_id, check):
+        for row in tell_trouble(desk.watch(job_id, check)):
             speed.note(row.classified + row.failed, time.monotonic())
             show(row, speed)
         return row

@@ -10,6 +10,7 @@ import typer
 from cli.clock import moment
 from cli.desk import Desk
 from cli.errors import CommandError
+from cli.failures import NewLimit, check_codes, check_max_failures
 from cli.opening import open_desk
 from cli.output import emit_json, emit_table, say
 from cli.submitting import follow_to_end, no_check
@@ -75,7 +76,8 @@ def follow(job: Job, json: Json = False) -> None:
 def _follow(desk: Desk, job: int, *, json: bool) -> None:
     from cli.summary import job_json
 
-    row = desk.job(job)
+    with desk.patiently():
+        row = desk.job(job)
     with nullcontext(no_check) if row.state.is_final else desk.at_work(QUEUES[row.kind]) as check:
         code = follow_to_end(desk, job, check, quiet=json)
     if json:
@@ -121,13 +123,14 @@ def cancel(
 
 
 @app.command()
-def resume(job: Job, detach: Detach = False, json: Json = False) -> None:
-    """Let a paused job go on, or one whose workers are gone, and follow it."""
+def resume(job: Job, max_failures: NewLimit = None, detach: Detach = False, json: Json = False) -> None:
+    """Let a paused job go on, or one whose workers are gone, or with the rest of one that failed; and follow it."""
     from store.states import CLAIMABLE
 
+    limit = check_max_failures(max_failures)
     with open_desk() as desk:
-        if desk.job(job).state not in CLAIMABLE:
-            desk.resume(job)
+        if limit is not None or desk.job(job).state not in CLAIMABLE:
+            desk.resume(job, limit)
         say(f"Job {job} goes on.")
         _tell(desk, job, json=json) if detach else _follow(desk, job, json=json)
 
@@ -136,12 +139,14 @@ def resume(job: Job, detach: Detach = False, json: Json = False) -> None:
 def retry(
     job: Job,
     code: Annotated[list[str] | None, typer.Option(help="Only failures with this error code; may be repeated.")] = None,
+    max_failures: NewLimit = None,
     detach: Detach = False,
     json: Json = False,
 ) -> None:
     """Run again what failed, and what was never run, in the same job; a training goes on from its last checkpoint."""
+    codes, limit = check_codes(code or ()), check_max_failures(max_failures)
     with open_desk() as desk:
-        count = desk.retry(job, code or ())
+        count = desk.retry(job, codes, limit)
         training = desk.job(job).kind == "finetune"
         say(f"Job {job} goes on from its checkpoint." if training else f"{count:,} images of job {job} run again.")
         _tell(desk, job, json=json) if detach else _follow(desk, job, json=json)

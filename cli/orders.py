@@ -30,7 +30,7 @@ def check_classify(chosen: Settings, open_database: OpenDatabase, order: Classif
     make_home(chosen)
     scan = Scan(source)
     version = find_model(chosen, order.model)
-    choices = Choices(top_k=order.top_k, reuse=order.reuse, priority=order.priority)
+    choices = Choices(top_k=order.top_k, reuse=order.reuse, priority=order.priority, max_failures=order.max_failures)
 
     def submit() -> int:
         database = open_database()

@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
 import re
+import select
 import sys
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TextIO
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from typing_extensions import override
 
 # Where no terminal gives a width, lines may be long: a pipe or a log folds nothing.
 PIPE_WIDTH = 500
-err = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else PIPE_WIDTH)
-out = Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
+
+
+class Terminal(Console):
+    """A console whose reader may go: that is no error."""
+
+    @override
+    def on_broken_pipe(self) -> None:
+        """Let `to_pipe` or the command line's top end the command, instead of Rich, for which it failed."""
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+
+err = Terminal(stderr=True, highlight=False, width=None if sys.stderr.isatty() else PIPE_WIDTH)
+out = Terminal(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
 
 
 def program() -> str:
@@ -53,8 +67,27 @@ def to_pipe() -> Iterator[None]:
         yield
         sys.stdout.flush()
     except BrokenPipeError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not drop_unread():
+            raise  # it was another pipe
         raise typer.Exit(0) from error
+
+
+def drop_unread() -> set[str]:
+    """Which of stdout and stderr nobody reads any more. What is still written there is dropped from then on."""
+    streams = {"stdout": sys.stdout, "stderr": sys.stderr}
+    gone = {name for name, stream in streams.items() if _is_broken(stream)}
+    for name in gone:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), streams[name].fileno())
+    return gone
+
+
+def _is_broken(stream: TextIO) -> bool:
+    look = select.poll()
+    try:
+        look.register(stream.fileno(), 0)  # POLLERR is told without being asked for
+    except (OSError, ValueError):  # closed, or none of the system's: a test's
+        return False
+    return any(events & (select.POLLERR | select.POLLHUP) for _, events in look.poll(0))
 
 
 def emit_json(value: Any) -> None:

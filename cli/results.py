@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast, get_args
 
 import typer
 
@@ -21,6 +21,9 @@ def results(
     status: Annotated[str | None, typer.Option(help="Only ok, or only failed.")] = None,
     error_code: Annotated[str | None, typer.Option(help="Only failures with this code.")] = None,
     wrong: Annotated[bool, typer.Option("--wrong", help="Only images whose given label differs.")] = False,
+    order: Annotated[
+        str, typer.Option(help="item (by number), least_sure, most_sure, most_wrong, or newest first.")
+    ] = "item",
     form: Annotated[str, typer.Option("--format", help="table, csv, jsonl or parquet.")] = "table",
     out: Annotated[Path | None, typer.Option(help="Write to this file: .csv, .jsonl or .parquet.")] = None,
     json: Annotated[
@@ -28,13 +31,16 @@ def results(
     ] = False,
 ) -> None:
     """Show, filter or export the results of a job."""
-    from cli.export import emit_format, emit_results, writer_for
+    from cli.export import Asked, emit_format, emit_results, writer_for
+    from store.query import Order
     from store.results import Filter
 
     if status not in (None, "ok", "failed"):
         raise CommandError(f"--status: expected ok or failed, got {status!r}.")
     if form not in FORMATS:
         raise CommandError(f"--format: expected one of {', '.join(FORMATS)}, got {form!r}.")
+    if order not in get_args(Order):
+        raise CommandError(f"--order: expected one of {', '.join(get_args(Order))}, got {order!r}.")
     if form == "parquet" and out is None:
         raise CommandError("Parquet goes to a file: add --out FILE.parquet.")
     if out is not None:
@@ -44,8 +50,9 @@ def results(
     chosen = Filter(
         label=label, status=status, error_code=error_code, min_score=min_score, max_score=max_score, wrong=wrong
     )
+    asked = Asked(job, chosen, cast(Order, order))
     with open_desk() as desk:
         if out is not None or json:
-            emit_results(desk, job, chosen, out=out, json=json)
+            emit_results(desk, asked, out=out, json=json)
         else:
-            emit_format(desk, job, chosen, form)
+            emit_format(desk, asked, form)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from api.client import Client
@@ -14,11 +15,13 @@ from cli.errors import CommandError
 from cli.orders import read
 from cli.output import err, interactive, name_text, say
 from worker.settings import Settings
+from worker.sources.manifest import ManifestSource
 
 if TYPE_CHECKING:
     from worker.sources.entry import Source
 
 MAX_PATHS = 10_000  # that the server takes in one request
+SHOWN = 5  # names of files that are not sent
 
 Body = Mapping[str, Any]  # source, include and exclude of a submission
 
@@ -33,23 +36,19 @@ class Parcel:
         self._uploads = pictures.upload if pictures.upload is not None else not client.address.is_loopback
         sees = pictures.upload is not False  # paths that only the server sees are for it to check
         self._source: Source | None = read(chosen, pictures) if sees or list(pictures.paths) == ["-"] else None
-        if self._uploads:
-            self._refuse_manifest()
 
     def body(self) -> dict[str, Any]:
-        """The part of a submission that says which pictures. Raises ClientError, OSError."""
+        """The part of a submission that says which pictures. Raises ClientError, SourceError, OSError."""
         globs = {"include": list(self._pictures.include), "exclude": list(self._pictures.exclude)}
         named = {name: patterns for name, patterns in globs.items() if patterns}
-        return {"source": self._send() if self._uploads else self._named(), **named}
-
-    def _refuse_manifest(self) -> None:
-        from worker.sources.manifest import is_manifest
-
-        if any(is_manifest(path) for path in self._pictures.paths):
-            raise CommandError(
-                "A manifest names files by their paths, and they are not sent with it. Name their folder; or, where "
-                "the server sees the same paths, --no-upload."
-            )
+        if not self._uploads:
+            return {"source": self._named(), **named}
+        if self._source is None:
+            raise CommandError("Expected pictures that can be read here, to be sent.")
+        if isinstance(self._source, ManifestSource):
+            upload_id, is_rewritten = self._send_manifest(self._source)
+            return {"source": {"upload": upload_id}, **({} if is_rewritten else named)}
+        return {"source": {"upload": self._send(_files(self._source), self._source.description)}, **named}
 
     def _named(self) -> Mapping[str, Any]:
         """The paths, for a server that sees them."""
@@ -67,15 +66,27 @@ class Parcel:
         kind = "manifest" if is_manifest(full[0]) else "archive" if is_archive(full[0]) else None
         return {kind: full[0]} if kind is not None else {"paths": full}
 
-    def _send(self) -> Mapping[str, Any]:
-        """The files, for a server elsewhere; returns where they are then."""
-        if self._source is None:
-            raise CommandError("Expected pictures that can be read here, to be sent.")
-        say(f"Sending the {self._source.description} to {self._client.address.url} …")
+    def _send_manifest(self, source: ManifestSource) -> tuple[str, bool]:
+        """Send a manifest with what it names: the upload, and whether the names in it are new, chosen already."""
+        from api.client.manifests import packed
+
+        manifest = Path(self._pictures.paths[0]).absolute()
+        with TemporaryDirectory(prefix="pixmill-") as folder:
+            found = packed(source, manifest, Path(folder))
+            if found.missing:
+                some = ", ".join(name_text(name) for name in found.missing[:SHOWN])
+                more = ", …" if found.missing[SHOWN:] else ""
+                say(f"Not sent, since not to be read here as pictures: {len(found.missing):,}, {some}{more}.", "yellow")
+            what = f"{source.description} and {len(found.files) - 1:,} files that it names"
+            return self._send(found.files, what), found.is_rewritten
+
+    def _send(self, files: Iterable[Sending], what: str) -> str:
+        """The files, for a server elsewhere; returns the upload."""
+        say(f"Sending the {what} to {self._client.address.url} …")
         if not interactive():
-            return {"upload": self._client.send(_files(self._source))}
+            return self._client.send(files)
         with err.status("Sending") as status:
-            return {"upload": self._client.send(_files(self._source), lambda n: status.update(f"{n:,} files are sent"))}
+            return self._client.send(files, lambda n: status.update(f"{n:,} files are sent"))
 
 
 def _listed(source: Source) -> list[str]:

@@ -211,6 +211,8 @@ class Observer:
         failed = (f"{row.failed:,} failed",) if row.failed else ()
         pace_words = (f"{speed.rate:,.0f} img/s", f"{speed.left(row.pending)} left") if speed.rate else ()
         state = ("cancelling",) if row.state is JobState.CANCELLING else ()
+        if row.trouble:
+            return JobLine(row.id, f"job {row.id}", done, row.found, (row.trouble, f"{done:,} of {row.found:,}"))
         return JobLine(
             row.id, f"job {row.id}", done, row.found, (*state, f"{done:,} of {row.found:,}", *failed, *pace_words)
         )
@@ -229,6 +231,8 @@ class Observer:
         where = f"http://{_bracketed(self._api.host)}:{self._api.port}"
         if kept.state != "running":
             return PartLine("api", where, *_absence(kept))
+        if self._supervisor.is_stopping:  # it answers what it has begun, and nobody else
+            return PartLine("api", where, "stopping", "soon")
         now = time.monotonic()
         if not self._api.answers(now):
             return PartLine("api", where, "starting", "soon")
@@ -252,10 +256,14 @@ class Observer:
             return PartLine("worker", where, *_absence(kept))
         row = self._rows.get(program.id)
         if row is None or not _belongs(row.pid, kept.process.pid):
-            return PartLine("worker", where, "starting", "soon")
+            return PartLine("worker", where, "stopping" if self._supervisor.is_stopping else "starting", "soon")
         rate = self._speed(program.id).rate if row.state == "busy" and program.id in self._worker_done else 0.0
         speed = f"{rate:,.0f} img/s" if rate else ""
-        state = "finishing" if row.state == "busy" and self._supervisor.is_stopping else row.state
+        if row.trouble:
+            return PartLine("worker", where, "waits for space", "ill", row.model or "")
+        state = row.state
+        if self._supervisor.is_stopping:
+            state = "finishing" if row.state == "busy" else "stopping"
         return PartLine("worker", where, state, "well", row.model or "", speed)
 
 

@@ -37,7 +37,8 @@ def follow_to_end(desk: Desk, job_id: int, check: Check, *, quiet: bool = False)
     from cli.follow import follow
 
     try:
-        row = follow(desk, job_id, check)
+        with desk.patiently():
+            row = follow(desk, job_id, check)
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is being done: further presses must not get in its way
         _interrupted(desk, job_id)

@@ -62,9 +62,21 @@ def summarize(desk: Desk, row: JobRow, to: Console = err) -> None:
         say(row.error, "red", to=to)
     if row.ignored:
         say(f"Passed over: {describe(row.ignored)}.", to=to)
+    if row.trouble:
+        say(row.trouble, "yellow", to=to)
+    if row.max_failures is not None and not row.state.is_final:
+        say(_limit(row.max_failures), to=to)
     _print_outcome(row, desk.summary(row.id), to)
     say(f"\n{desk.where}")  # no part of what was asked for: it depends on where that is
     say(f"Next: {_next(row)}", to=to)
+
+
+def _limit(text: str) -> str:
+    """How many images may fail, of a job that is open."""
+    if text == "none":
+        return "However many images fail, it goes on."
+    most = f"{int(text):,} images" if text.isdecimal() else f"{text} of the images"
+    return f"Stops once more than {most} failed."
 
 
 def _print_outcome(row: JobRow, found: Summary, to: Console) -> None:
@@ -94,7 +106,9 @@ def _totals(row: JobRow) -> str:
         parts.append(f" ({row.reused:,} answers reused)")
     if row.started_at and row.finished_at:
         seconds = max(between(row.started_at, row.finished_at), 0.001)
-        parts.append(f" in {clock(seconds)}, {(row.classified + row.failed) / seconds:,.0f} img/s")
+        done = row.classified + row.failed - row.done_before  # after a retry, the times are of what ran since
+        again = f"; {done:,} of them since the retry" if row.done_before else ""
+        parts.append(f"{again} in {clock(seconds)}, {done / seconds:,.0f} img/s")
     return "".join(parts)
 
 
@@ -104,7 +118,8 @@ def _next(row: JobRow) -> str:
     if not row.state.is_final:
         return f"`pixmill jobs follow {row.id}` shows it, and works on it where no worker does"
     if row.state is JobState.FAILED:
-        return f"`pixmill jobs retry {row.id}` once the cause is gone"
+        rest = f"; `pixmill jobs resume {row.id}` leaves alone what failed" if row.failed and row.pending else ""
+        return f"`pixmill jobs retry {row.id}` once the cause is gone{rest}"
     if row.failed and not row.classified:
         return f"`pixmill results {row.id} --status failed`"
     if row.failed:

@@ -17,6 +17,7 @@ from cli.desk import Check, Desk
 from cli.output import err, interactive, say
 from cli.speed import Speed
 from cli.training_text import best_so_far, epoch_line, how_far, now_text, stage_text
+from cli.trouble import tell_trouble
 
 if TYPE_CHECKING:
     from store.rows import JobRow
@@ -53,7 +54,7 @@ def follow_training(desk: Desk, job_id: int, check: Check) -> JobRow:
 
 def _watch(desk: Desk, job_id: int, show: Show, check: Check) -> JobRow:
     stage, speed = "", Speed()
-    for row in desk.watch(job_id, check):
+    for row in tell_trouble(desk.watch(job_id, check)):
         run = desk.run_of_job(row.id)  # asked after the job, and so at least as new
         now = time.monotonic()
         if run.stage != stage:

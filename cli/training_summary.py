@@ -23,6 +23,8 @@ def summarize_training(desk: Desk, row: JobRow, to: Console) -> None:
     say(headline(run), _style(run), to=to)
     if row.error and run.state == "failed":
         say(row.error, "red", to=to)
+    if row.trouble:
+        say(row.trouble, "yellow", to=to)
     tell_leaks(desk, run, to)
     tell_data(run, row, to)
     if row.failed:

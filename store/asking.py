@@ -19,10 +19,11 @@ from typing import Any
 from urllib.parse import quote
 
 import psycopg
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
+from store.answering import Unanswered
 from store.database import BUSY_TIMEOUT_MS, Database, sqlite_module
-from store.errors import StoreError
+from store.errors import DatabaseUnavailable, StoreError
 from store.explaining import explain
 
 Row = list[Any]  # of JSON values: bytes as hexadecimal digits, numbers that are none as null
@@ -66,6 +67,10 @@ class Answer:
 
     columns: Sequence[str]
     rows: Iterator[Row]
+
+
+# A person may read an answer page by page: nobody waits for the locks of a question.
+_READ_SLOWLY = "SET LOCAL idle_in_transaction_session_timeout = '1min'"
 
 
 class Deadline:
@@ -152,13 +157,14 @@ def _sqlite_errors(deadline: Deadline) -> Iterator[None]:
 def _ask_postgresql(database: Database, query: str, deadline: Deadline) -> Iterator[Answer]:
     try:
         pooled = database.engine.raw_connection()
-    except DBAPIError as error:
-        raise explain(error, database.where) from error
+    except psycopg.OperationalError as error:  # the driver's own: nobody is in between here
+        raise explain(OperationalError("", None, error), database.where) from error
     connection: psycopg.Connection[Any] = pooled.driver_connection  # type: ignore[assignment]  # whatever the pool holds
     cursor = connection.cursor("pixmill_question")
     try:
         with _postgresql_errors(deadline):
             connection.execute("SET TRANSACTION READ ONLY")
+            connection.execute(_READ_SLOWLY)
             _check_words(query, connection.execute(_VOLATILE).fetchall())
             _limit(connection, deadline)
             cursor.execute(query.encode())
@@ -202,6 +208,8 @@ def _postgresql_errors(deadline: Deadline) -> Iterator[None]:
         yield
     except psycopg.errors.QueryCanceled as error:
         raise QueryTooSlow(deadline.timeout_s or 0.0) from error
+    except Unanswered as error:
+        raise DatabaseUnavailable(f"The database cannot be reached: {error}.") from error
     except (psycopg.Error, ValueError, OverflowError) as error:
         raise _refused(error) from error
 

@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement, Connection, Select, and_, case, func, inse
 from store.clock import db_now
 from store.database import Database
 from store.events import record
+from store.failpoints import reach
 from store.following import follow
 from store.rows import Lease
 from store.run_moves import is_without_best
@@ -36,6 +37,7 @@ def claim(database: Database, claimer: Claimer) -> Lease | None:
     The order: priority, raised by waiting; then the job that was served least, where a model that is not warm counts as
     COLD_MODEL_ITEMS more. Within a job, shards go in the order of their items.
     """
+    reach("claim.before")
     while True:
         with database.write() as connection:
             job_id = connection.scalar(_next_job(claimer))
@@ -46,7 +48,10 @@ def claim(database: Database, claimer: Claimer) -> Lease | None:
             if state in CLAIMABLE and (lease := _claim_of(connection, claimer, job_id)):
                 if state != JobState.RUNNING:
                     record(connection, job_id, JobState.RUNNING, {})
-                return lease
+                reach("claim.inside")
+                break
+    reach("claim.after")
+    return lease
 
 
 def lock_job(connection: Connection, job_id: int) -> str | None:
@@ -117,10 +122,9 @@ def renew(database: Database, leases: Sequence[Lease], lease_s: float = LEASE_S)
     """Prolong leases. Returns, per token, the job's state now, or None where the lease is lost: stop and discard."""
     answer: dict[str, JobState | None] = {}
     with database.write() as connection:
-        for lease in leases:
-            kept = connection.execute(
-                update(shards).where(owned(lease)).values(lease_until=db_now() + lease_s)
-            ).rowcount
+        for lease in sorted(leases, key=lambda lease: lease.shard_id):  # in the order in which all lock shards
+            alive = owned(lease) & (shards.c.lease_until > 0)  # not one that was given up a moment ago
+            kept = connection.execute(update(shards).where(alive).values(lease_until=db_now() + lease_s)).rowcount
             state = connection.scalar(select(jobs.c.state).where(jobs.c.id == lease.job_id)) if kept else None
             answer[lease.token] = JobState(state) if state else None
     return answer
@@ -132,6 +136,7 @@ def release(database: Database, lease: Lease) -> bool:
     The attempt does not count: a drain or a pause is nobody's fault. That of a training keeps its number, which marks a
     restart in its history, and gets one more in its place.
     """
+    reach("release.before")
     with database.write() as connection:
         gone = is_over(connection, lease.job_id)
         uncounted: dict[str, ColumnElement[int]] = {"attempt": shards.c.attempt - 1}
@@ -146,6 +151,17 @@ def release(database: Database, lease: Lease) -> bool:
             give_up_the_best(connection, lease.job_id)
         close_attempt(connection, lease.token, "lost" if not kept else "cancelled" if gone else "released")
         return bool(kept)
+
+
+def excuse(database: Database, lease: Lease) -> bool:
+    """Do not count the attempt before this one: the image that ended it is known, and costs no further one.
+
+    Each call must be for another image, so that the attempts of a shard have a bound. False if the lease was lost.
+    """
+    with database.write() as connection:
+        spent = shards.c.attempt
+        fewer = update(shards).where(owned(lease)).values(attempt=case((spent > 1, spent - 1), else_=spent))
+        return bool(connection.execute(fewer).rowcount)
 
 
 def is_over(connection: Connection, job_id: int) -> bool:
@@ -165,8 +181,9 @@ def give_up_the_best(connection: Connection, job_id: int) -> None:
 def give_up(database: Database, lease: Lease, error: str) -> bool:
     """End a lease because working on it failed; the sweeper decides what follows: again later, or in halves."""
     with database.write() as connection:
-        close_attempt(connection, lease.token, "failed", error)
-        return bool(connection.execute(update(shards).where(owned(lease)).values(lease_until=0)).rowcount)
+        kept = connection.execute(update(shards).where(owned(lease)).values(lease_until=0)).rowcount
+        close_attempt(connection, lease.token, "failed", error)  # after the shard, as everywhere
+        return bool(kept)
 
 
 def close_attempt(connection: Connection, token: str, outcome: str, error: str | None = None) -> None:
@@ -184,12 +201,39 @@ def release_dead(database: Database, worker_id: str) -> int:
     Only for a caller that holds the exclusive lock of the worker's device: that lock proves the death.
     """
     with database.write() as connection:
-        done = connection.execute(
-            update(shards)
-            .where(shards.c.worker_id == worker_id, shards.c.state == ShardState.LEASED)
-            .values(lease_until=0)
-        )
-        return done.rowcount
+        held = list(_lock_leased(connection, shards.c.worker_id == worker_id))
+        connection.execute(update(shards).where(shards.c.id.in_(held)).values(lease_until=0))
+        return len(held)
+
+
+def release_held(database: Database, worker_id: str) -> int:
+    """Give back the shards on a worker's name, uncounted; returns how many. See `release`.
+
+    Only for that worker itself, while it has none in hand: it lost them to a database that was away, which no image can
+    help.
+    """
+    with database.read() as connection:
+        held = connection.execute(
+            select(shards).where(shards.c.worker_id == worker_id, shards.c.state == ShardState.LEASED)
+        ).all()
+    leases = [Lease(row.id, row.job_id, row.lo, row.hi, row.attempt, row.token, None, worker_id) for row in held]
+    return sum(release(database, lease) for lease in leases)
+
+
+def fence_off(connection: Connection, job_id: int, state: ShardState) -> None:
+    """Take the shards of a locked job from whoever still holds them: they become `state`, their attempts are lost."""
+    held = _lock_leased(connection, shards.c.job_id == job_id)
+    for token in held.values():
+        close_attempt(connection, token, "lost", "the job was taken up again, or removed")
+    mine = update(shards).where(shards.c.id.in_(list(held)))
+    connection.execute(mine.values(state=state, token=None, lease_until=None))
+
+
+def _lock_leased(connection: Connection, which: ColumnElement[bool]) -> dict[int, str]:
+    """Leased shards with their tokens, locked in one order for all, so that no two wait for each other in a circle."""
+    leased = which & (shards.c.state == ShardState.LEASED)
+    query = select(shards.c.id, shards.c.token).where(leased).order_by(shards.c.id).with_for_update()
+    return {row.id: row.token for row in connection.execute(query)}
 
 
 def owned(lease: Lease) -> ColumnElement[bool]:

@@ -14,6 +14,7 @@ from store.clock import db_now
 from store.counters import FENCED_COMMITS, count_up
 from store.database import Database
 from store.errors import DatabaseUnavailable, IncompleteShard, LeaseLost, StoreError
+from store.failpoints import reach
 from store.rows import Lease, NewResult
 from store.states import ShardState
 from store.tables import items, memo, results, shards
@@ -32,6 +33,7 @@ def commit_slice(
     try:
         _commit(database, lease, rows, last=last, lease_s=lease_s)
     except LeaseLost:
+        log.warning("shard %s: its lease was lost; %d results came too late", lease.shard_id, len(rows))
         with suppress(StoreError), database.write() as connection:  # only a figure
             count_up(connection, {FENCED_COMMITS: 1})
         raise
@@ -54,6 +56,7 @@ def _commit(database: Database, lease: Lease, rows: Sequence[NewResult], *, last
     with database.write() as connection:
         if connection.execute(update(shards).where(owned(lease)).values(**values)).rowcount != 1:
             raise LeaseLost(lease.shard_id)
+        reach("commit.fenced")
         if rows:
             agreed = write_rows(connection, lease, rows)
             remember(connection, lease, rows)
@@ -62,6 +65,8 @@ def _commit(database: Database, lease: Lease, rows: Sequence[NewResult], *, last
             close_attempt(connection, lease.token, "done")
         if rows:  # last, since every worker of the job waits for these
             tallies.add(connection, lease.job_id, tallies.count(rows, agreed))
+        reach("commit.inserted")
+    reach("commit.after")
 
 
 def write_rows(connection: Connection, lease: Lease, rows: Sequence[NewResult]) -> list[bool | None]:

@@ -8,7 +8,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 from store.tables import counters
 
 LEASE_EXPIRIES = "lease_expiries"  # leases that ended without a sign of life
+DISK_FULL = "disk_full"  # times that the database had no space left, and then had some
 FENCED_COMMITS = "fenced_commits"  # commits that came after their lease was lost
+WATCHDOG_RESTARTS = "watchdog_restarts"  # of workers that took no work though there was some
 
 
 def images_name(model_id: int | None, status: str) -> str:

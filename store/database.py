@@ -1,20 +1,25 @@
 """A database by URL: connections, the two kinds of transaction, and SQLite's settings (docs/decisions/0003)."""
 
+from __future__ import annotations
+
 import logging
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy import Connection, Dialect, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from store.errors import DatabaseUnavailable
 from store.explaining import explain
+
+if TYPE_CHECKING:
+    from store.answering import Patient
 
 # At the top: TensorFlow brings a SQLite of its own, which takes the wheel's place where it is loaded first.
 try:
@@ -33,6 +38,9 @@ BUSY_TIMEOUT_MS = 30_000
 PATIENCE_S = BUSY_TIMEOUT_MS / 1000
 # Threads of a SQLite file that wait to write hold a connection each: more than the 40 of requests, with those beside.
 FILE_POOL = {"pool_size": 20, "max_overflow": 60}
+# Whoever stands still between two statements of a transaction for so long is stopped: PostgreSQL ends it, and so gives
+# its locks to others, who wait for them PATIENCE_S. What it wanted to write is not written.
+STANDSTILL_S = 10
 ACKNOWLEDGED_S = 15  # what was sent to PostgreSQL and is not received for so long has met a dead machine or network
 
 
@@ -41,6 +49,25 @@ def sqlite_module() -> ModuleType:
     if WHEEL is None or sqlite3.sqlite_version_info > WHEEL.sqlite_version_info:
         return sqlite3
     return WHEEL
+
+
+@contextmanager
+def _one_journal(module: ModuleType, where: str) -> Iterator[None]:
+    """While a journal is chosen: a file whose journal cannot be changed now has been opened with the other one."""
+    try:
+        yield
+    except module.OperationalError as error:
+        if module.sqlite_version_info >= WAL_SAFE or "locked" not in str(error):
+            raise
+        raise _mixed(module, where) from error
+
+
+def _mixed(module: ModuleType, where: str) -> DatabaseUnavailable:
+    """An older SQLite must not write a file that a newer one writes with WAL at the same time."""
+    return DatabaseUnavailable(
+        f"The database {where} is open in a Pixmill with a newer SQLite. This one has {module.sqlite_version}, which "
+        "can corrupt it then (docs/decisions/0003). Run all of Pixmill from one environment, or stop the other first."
+    )
 
 
 class Database:
@@ -78,25 +105,36 @@ class Database:
         @event.listens_for(engine, "connect")
         def _connect(dbapi: Any, _: ConnectionPoolEntry) -> None:
             dbapi.isolation_level = None  # the driver begins nothing by itself; `_begin` below does
-            for pragma in (f"busy_timeout={self.patience_s * 1000:.0f}", f"journal_mode={journal}", "foreign_keys=ON"):
-                dbapi.execute(f"PRAGMA {pragma}")
+            dbapi.execute(f"PRAGMA busy_timeout={self.patience_s * 1000:.0f}")
+            with _one_journal(module, self.where):
+                dbapi.execute(f"PRAGMA journal_mode={journal}")
+            dbapi.execute("PRAGMA foreign_keys=ON")
 
         @event.listens_for(engine, "begin")
         def _begin(connection: Connection) -> None:
             kind = connection.get_execution_options().get("pixmill", "read")
             if kind == "read":
                 connection.exec_driver_sql("BEGIN")
-                return
-            # A promise given to a person is synced; results that a power cut takes are computed again.
-            connection.exec_driver_sql(f"PRAGMA synchronous={'FULL' if kind == 'durable' else 'NORMAL'}")
-            # IMMEDIATE: a reader that turns writer later fails at once with SQLITE_BUSY_SNAPSHOT, whatever the timeout.
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            else:
+                # A promise given to a person is synced; results that a power cut takes are computed again.
+                connection.exec_driver_sql(f"PRAGMA synchronous={'FULL' if kind == 'durable' else 'NORMAL'}")
+                # IMMEDIATE: a reader that turns writer later fails at once with SQLITE_BUSY_SNAPSHOT, whatever the
+                # timeout.
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+            if journal == "TRUNCATE":
+                connection.exec_driver_sql("PRAGMA schema_version").scalar()  # reads what the file says of itself now
+                if connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal":
+                    raise _mixed(module, self.where)
 
         return engine
 
     def _postgresql_engine(self) -> Engine:
-        settings = f"-c idle_in_transaction_session_timeout=60s -c lock_timeout={self.patience_s * 1000:.0f}ms"
-        return create_engine(
+        from store.answering import Server  # psycopg, which a SQLite file does not need
+
+        settings = f"-c idle_in_transaction_session_timeout={STANDSTILL_S}s "
+        settings += f"-c lock_timeout={self.patience_s * 1000:.0f}ms"
+        server = Server()
+        engine = create_engine(
             self.url,
             pool_pre_ping=True,
             pool_timeout=self.patience_s,
@@ -111,6 +149,12 @@ class Database:
                 "application_name": "pixmill",
             },
         )
+
+        @event.listens_for(engine, "do_connect")
+        def _connect(_: Dialect, __: ConnectionPoolEntry, arguments: Any, parameters: Any) -> Patient:
+            return server.connect(*arguments, **parameters)
+
+        return engine
 
     @contextmanager
     def _transaction(self, kind: str) -> Iterator[Connection]:

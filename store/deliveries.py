@@ -144,6 +144,15 @@ def settle(
         return bool(connection.execute(update(deliveries).where(still).values(values)).rowcount)
 
 
+def give_back(database: Database, delivery: DeliveryRow) -> bool:
+    """End a lease without an attempt: it is due again at once, and not counted. False where the lease was lost."""
+    mine = (deliveries.c.id == delivery.id) & (deliveries.c.attempts == delivery.attempts)
+    with database.write() as connection:
+        still = mine & (deliveries.c.state == "due") & deliveries.c.leased_until.is_not(None)
+        back = {"attempts": deliveries.c.attempts - 1, "leased_until": None}
+        return bool(connection.execute(update(deliveries).where(still).values(back)).rowcount)
+
+
 def deliveries_of(
     database: Database, webhook_id: str, *, limit: int = 100, before: int | None = None
 ) -> list[DeliveryRow]:

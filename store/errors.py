@@ -106,4 +106,8 @@ class DatabaseUnavailable(StoreError):
 
 
 class DatabaseFull(DatabaseUnavailable):
-    """There is no space left for the database."""
+    """There is no space left for the database; `what` names it in a sentence."""
+
+    def __init__(self, message: str, what: str = "the database") -> None:
+        super().__init__(message)
+        self.what = what

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from store.clock import db_now
 from store.database import Database
-from store.deliveries import DeliveryRow, Due, deliveries_of, due, new_delivery, prune, settle
+from store.deliveries import DeliveryRow, Due, deliveries_of, due, give_back, new_delivery, prune, settle
 from store.events import EventRow, newest_event, read_after
 from store.moments import rfc3339
 from store.tables import deliveries, webhooks
@@ -28,6 +28,7 @@ __all__ = [
     "due",
     "enqueue",
     "find",
+    "give_back",
     "list_webhooks",
     "prune",
     "remove",

@@ -11,8 +11,9 @@ from store.database import Database
 from store.errors import UnknownJob
 from store.paths import from_columns
 from store.rows import ItemRow, JobRow, Lease
-from store.states import UNFINISHED, JobState
+from store.states import CLAIMABLE, UNFINISHED, JobState
 from store.tables import items, jobs, models, results, shards
+from store.troubles import lack_of_room, trouble_of_jobs
 
 
 def job(database: Database, job_id: int) -> JobRow:
@@ -26,7 +27,7 @@ def read_job(connection: Connection, job_id: int) -> JobRow:
     row = connection.execute(_one_job(), {"wanted": job_id}).first()
     if row is None:
         raise UnknownJob(job_id)
-    return _job_row(row)
+    return _job_row(row, lack_of_room(connection))
 
 
 class JobFilter(TypedDict, total=False):
@@ -45,7 +46,8 @@ def list_jobs(database: Database, *, limit: int = 50, **chosen: Unpack[JobFilter
     """The newest jobs first; `before` continues below an id."""
     query = _jobs_query().where(*_conditions(chosen)).order_by(jobs.c.id.desc()).limit(limit)
     with database.read() as connection:
-        return [_job_row(row) for row in connection.execute(query)]
+        full = lack_of_room(connection)
+        return [_job_row(row, full) for row in connection.execute(query)]
 
 
 def _conditions(chosen: JobFilter) -> Iterator[ColumnElement[bool]]:
@@ -85,11 +87,11 @@ def _jobs_query() -> Select[Any]:
         return summed.scalar_subquery().label(column)
 
     name = (models.c.name + "@" + cast(models.c.version, String)).label("model")
-    totals: list[Any] = [name, total("ok"), total("failed"), total("reused")]
+    totals: list[Any] = [name, total("ok"), total("failed"), total("reused"), trouble_of_jobs().label("trouble")]
     return select(jobs).add_columns(*totals).outerjoin(models, models.c.id == jobs.c.model_id)
 
 
-def _job_row(row: Row[Any]) -> JobRow:
+def _job_row(row: Row[Any], full: str | None) -> JobRow:
     return JobRow(
         id=row.id,
         kind=row.kind,
@@ -112,6 +114,9 @@ def _job_row(row: Row[Any]) -> JobRow:
         started_at=row.started_at,
         finished_at=row.finished_at,
         error=row.error,
+        max_failures=row.max_failures,
+        done_before=row.done_before,
+        trouble=(full or row.trouble) if row.state in CLAIMABLE else None,
     )
 
 

@@ -1,19 +1,20 @@
 """Write side of jobs: accept one, and move it as a person asks: pause, resume, cancel, retry, another priority."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from typing import Any, Literal
 
 from sqlalchemy import ColumnElement, Connection, ScalarSelect, case, delete, func, literal_column, select, update
 
 from store import removal, tallies
-from store.claims import kind_of, lock_job
+from store.claims import fence_off, kind_of, lock_job
 from store.clock import db_now
 from store.counters import count_up, images_name
 from store.database import Database
 from store.errors import IllegalMove, NothingToDo, StoreError, UnknownJob
 from store.events import record
+from store.failure_limits import NONE, judge
 from store.following import follow
 from store.rows import NewItem, NewJob
 from store.run_moves import ask_for_the_best, is_leased, reopen
@@ -74,11 +75,64 @@ def pause(database: Database, job_id: int) -> None:
         record(connection, job_id, "paused", {})
 
 
-def resume(database: Database, job_id: int) -> None:
-    """Let a paused job go on. Raises UnknownJob, IllegalMove."""
+def resume(database: Database, job_id: int, max_failures: str | None = None, *, most: int | None = None) -> None:
+    """Let a paused job go on; or one that failed, with what was never run: what failed stays as it is.
+
+    `max_failures`, as store.failure_limits has it: so many may fail, also of one that runs. Without it a job that has
+    stopped for its failures goes on whatever fails. `most`: images of the job's owner that may wait. Raises UnknownJob,
+    IllegalMove, QueueFull, NothingToDo.
+    """
     with database.write() as connection:
-        _move(connection, job_id, RESUMABLE, "resumed", state=_taken_up(job_id))
-        record(connection, job_id, "resumed", {})
+        owner = _line_up_for(connection, job_id)
+        state, kind = lock_job(connection, job_id), kind_of(connection, job_id)
+        if kind is JobKind.FINETUNE and max_failures is not None:
+            raise IllegalMove(job_id, "a training", "resumed up to some failures")
+        stopped = kind is JobKind.CLASSIFY and state == JobState.FAILED
+        if stopped:
+            _take_up_again(connection, job_id, {JobState.FAILED}, "resumed")
+            left, _ = _reopen_items(connection, job_id, (), "left")
+            _check_reopened(connection, job_id, left, owner, most)
+        elif state not in CLAIMABLE or max_failures is None:  # of one that runs, the limit may be changed
+            _move(connection, job_id, RESUMABLE, "resumed", state=_taken_up(job_id))
+        limits = _set_limit(connection, job_id, max_failures) if stopped or max_failures is not None else {}
+        record(connection, job_id, "resumed", limits)
+
+
+def _line_up_for(connection: Connection, job_id: int) -> str:
+    """The owner of a job whose images are to wait again; before it is locked."""
+    owner = connection.scalar(select(jobs.c.owner).where(jobs.c.id == job_id)) or ""
+    line_up(connection, owner)
+    return owner
+
+
+def _take_up_again(connection: Connection, job_id: int, allowed: Collection[JobState], asked: str) -> None:
+    """Make a job that has ended accepted, as if it had not begun; nobody holds a shard of it any more."""
+    if lock_job(connection, job_id) in allowed:
+        fence_off(connection, job_id, ShardState.READY)  # before the run of a training is locked, as its worker does
+    again = {"state": JobState.ACCEPTED, "started_at": None, "finished_at": None, "error": None}
+    _move(connection, job_id, allowed, asked, **again)
+
+
+def _check_reopened(
+    connection: Connection, job_id: int, left: int, owner: str, most: int | None, codes: Sequence[str] = ()
+) -> None:
+    if left == 0:
+        raise NothingToDo(job_id, codes)  # and the transaction is as if it had never been
+    if most is not None:
+        check_room(connection, owner, most)
+
+
+def _set_limit(connection: Connection, job_id: int, wanted: str | None) -> dict[str, str]:
+    """Set how many may fail. Where nobody says, and the job would stop at once again: any number.
+
+    Returns what there is to tell of that.
+    """
+    if wanted is None and judge(connection, job_id) is not None:
+        wanted = NONE
+    if wanted is None:
+        return {}
+    connection.execute(update(jobs).where(jobs.c.id == job_id).values(max_failures=wanted))
+    return {"max_failures": wanted}
 
 
 def set_priority(database: Database, job_id: int, priority: int) -> None:
@@ -149,15 +203,21 @@ def _end_early(connection: Connection, job_id: int) -> bool:
 def fail(database: Database, job_id: int, error: str) -> None:
     """End a job that cannot go on at all, with the reason; results that are there stay."""
     with database.write() as connection:
-        values = {"state": JobState.FAILED, "error": error, "finished_at": db_now()}
-        if not connection.execute(
-            update(jobs).where(jobs.c.id == job_id, jobs.c.state.in_(CLAIMABLE)).values(**values)
-        ).rowcount:
-            return
-        mine = (shards.c.job_id == job_id) & (shards.c.state == ShardState.READY)
-        connection.execute(update(shards).where(mine).values(state=ShardState.CANCELLED))
-        follow(connection, job_id)
-        record(connection, job_id, "failed", {"error": error})
+        end_as_failed(connection, job_id, error)
+
+
+def end_as_failed(connection: Connection, job_id: int, error: str) -> bool:
+    """End an open job with a reason; whether it was open. What is leased is given back, and not handed out again."""
+    values = {"state": JobState.FAILED, "error": error, "finished_at": db_now()}
+    if not connection.execute(
+        update(jobs).where(jobs.c.id == job_id, jobs.c.state.in_(CLAIMABLE)).values(**values)
+    ).rowcount:
+        return False
+    mine = (shards.c.job_id == job_id) & (shards.c.state == ShardState.READY)
+    connection.execute(update(shards).where(mine).values(state=ShardState.CANCELLED))
+    follow(connection, job_id)
+    record(connection, job_id, "failed", {"error": error})
+    return True
 
 
 def close_cancelled(connection: Connection, job_id: int) -> None:
@@ -174,33 +234,36 @@ def close_cancelled(connection: Connection, job_id: int) -> None:
 
 
 def retry(
-    database: Database, job_id: int, codes: Sequence[str] = (), *, what: What = "both", most: int | None = None
+    database: Database,
+    job_id: int,
+    codes: Sequence[str] = (),
+    *,
+    what: What = "both",
+    max_failures: str | None = None,
+    most: int | None = None,
 ) -> int:
     """Run again what failed (only those error `codes`, if given) and what was never run, in the same job.
 
-    `what` "left" leaves alone what failed. A training goes on from its checkpoint. `most`: images of the job's owner
-    that may wait. Returns how many items will run. Raises UnknownJob, IllegalMove, QueueFull, NothingToDo (of a
-    training: it has its model).
+    `what` "left" leaves alone what failed. A training goes on from its checkpoint. `max_failures` and `most` as of
+    `resume`. Returns how many items will run. Raises UnknownJob, IllegalMove, QueueFull, NothingToDo (of a training: it
+    has its model).
     """
     if codes and what == "left":
         raise ValueError("expected error codes, or only what was never run; got both")
     forgotten: dict[str, int] = {}
+    limits: dict[str, str] = {}
     with database.write() as connection:
-        owner = connection.scalar(select(jobs.c.owner).where(jobs.c.id == job_id)) or ""
-        line_up(connection, owner)
-        again = {"state": JobState.ACCEPTED, "started_at": None, "finished_at": None, "error": None}
-        _move(connection, job_id, RETRYABLE, "retried", **again)
+        owner = _line_up_for(connection, job_id)
+        _take_up_again(connection, job_id, RETRYABLE, "retried")
         if kind_of(connection, job_id) is JobKind.FINETUNE:
-            if codes:
-                raise IllegalMove(job_id, "a training", "retried for some error codes only")
+            if codes or max_failures is not None:
+                raise IllegalMove(job_id, "a training", "retried for some error codes only, or up to some failures")
             left = reopen(connection, job_id)
         else:
             left, forgotten = _reopen_items(connection, job_id, codes, what)
-        if left == 0:
-            raise NothingToDo(job_id, codes)  # and the transaction is as if it had never been
-        if most is not None:
-            check_room(connection, owner, most)
-        record(connection, job_id, "retried", {"items": left, "codes": list(codes)})
+            limits = _set_limit(connection, job_id, max_failures)
+        _check_reopened(connection, job_id, left, owner, most, codes)
+        record(connection, job_id, "retried", {"items": left, "codes": list(codes), **limits})
         count_up(connection, forgotten)
         return left
 
@@ -210,13 +273,11 @@ def _reopen_items(connection: Connection, job_id: int, codes: Sequence[str], wha
 
     Returns how many those are, and the counter of failed images with what is forgotten: they stay counted there.
     """
-    # Whoever still holds a shard is fenced off first: nothing is written while the rows are counted.
-    leased = (shards.c.job_id == job_id) & (shards.c.state == ShardState.LEASED)
-    connection.execute(update(shards).where(leased).values(state=ShardState.READY, token=None, lease_until=None))
     forgotten = _forget_failed(connection, job_id, codes) if what == "both" else Counter[str]()
     _reopen_shards(connection, job_id)
     done = select(func.count()).select_from(results).where(results.c.job_id == job_id)
-    left = int(connection.scalar(select(jobs.c.n_items - done.scalar_subquery()).where(jobs.c.id == job_id)) or 0)
+    counted = update(jobs).where(jobs.c.id == job_id).values(done_before=done.scalar_subquery())
+    left = int(connection.scalar(counted.returning(jobs.c.n_items - jobs.c.done_before)) or 0)
     tallies.add(connection, job_id, {("error_code", code): -n for code, n in forgotten.items()})
     model_id = connection.scalar(select(jobs.c.model_id).where(jobs.c.id == job_id))
     return left, {images_name(model_id, "failed"): sum(forgotten.values())}

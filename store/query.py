@@ -8,7 +8,7 @@ sorted. Never OFFSET from the start: a page begins behind the key of the last.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from operator import ge, gt, le, lt
@@ -19,7 +19,18 @@ from sqlalchemy import ColumnElement, Connection, FromClause, Select, and_, lite
 from store.database import Database
 from store.narrowing import Narrow, narrowest
 from store.patterns import before_end, literal_prefix
-from store.results import OK, WRONG, Filter, ResultRow, head_of, named_conditions, rows_query, score_range, to_row
+from store.results import (
+    OK,
+    WRONG,
+    Filter,
+    ResultRow,
+    head_of,
+    named_conditions,
+    rows_query,
+    score_range,
+    stream,
+    to_row,
+)
 from store.tables import items, results
 
 Order = Literal["item", "least_sure", "most_sure", "most_wrong", "newest"]
@@ -28,6 +39,7 @@ T = TypeVar("T")
 
 WINDOW = 500  # rows of an index that are looked at in one query
 PATIENCE_S = 0.005  # after which a page that is not full is answered as it is
+PORTION = 1_000  # rows of a page where all are read
 FEW = 500  # rows that are read whole and sorted
 FEW_NUMBERS = 20_000  # rows of which only the numbers are read and sorted
 BY_SCORE = frozenset({"least_sure", "most_sure", "most_wrong"})
@@ -101,6 +113,23 @@ def page(
             more = search.page(found.after, limit - len(found.rows))
             found = Page(found.rows + more.rows, more.after)
     return Page([to_row(row, head) for row in found.rows], found.after)
+
+
+def walk(database: Database, job_id: int, chosen: Filter | None = None, order: Order = "item") -> Iterator[ResultRow]:
+    """Every matching result in an order, page by page in flat memory; `item` is by number, whatever the filter.
+
+    No row comes twice, and none is left out that is there from the beginning. Raises UnknownJob before the first row.
+    """
+    if order == "item":
+        yield from stream(database, job_id, chosen)
+        return
+    after: Key | None = None
+    while True:
+        found = page(database, job_id, chosen or Filter(), order, PORTION, after)
+        yield from found.rows
+        if found.after is None:
+            return
+        after = found.after
 
 
 def key_kinds(chosen: Filter, order: Order) -> tuple[type, ...]:

@@ -56,17 +56,21 @@ def job_record(row: JobRow) -> Record:
         "started_at": moment(row.started_at),
         "finished_at": moment(row.finished_at),
         "error": row.error,
+        "max_failures": row.max_failures,
+        "done_before": row.done_before,
+        "trouble": row.trouble,
     }
 
 
 def progress_record(row: JobRow, now: float) -> Record:
     """How far a job is at the time `now` (seconds since 1970): its totals, images per second, seconds left.
 
-    The speed is that of the whole job so far; None before its first result. `eta_s` is None where nothing is running.
+    The speed is that of the whole job so far, after a retry of what ran since; None before its first result. `eta_s` is
+    None where nothing is running.
     """
-    done = row.classified + row.failed
+    done = row.classified + row.failed - row.done_before
     seconds = (row.finished_at or now) - row.started_at if row.started_at is not None else 0.0
-    speed = done / seconds if done and seconds > 0 else None
+    speed = done / seconds if done > 0 and seconds > 0 else None
     running = speed is not None and not row.state.is_final and row.state.value == "running"
     return {
         "found": row.found,
@@ -76,6 +80,7 @@ def progress_record(row: JobRow, now: float) -> Record:
         "pending": row.pending,
         "images_per_s": None if speed is None else round(speed, 2),
         "eta_s": round(row.pending / speed, 1) if running and speed else None,
+        "trouble": row.trouble,
     }
 
 
@@ -225,6 +230,7 @@ def worker_record(row: Mapping[str, Any]) -> Record:
         "images": row["images"],
         "started_at": rfc3339(row["started_at"]),
         "seen_at": rfc3339(row["seen_at"]),
+        "trouble": row["trouble"],
     }
 
 

@@ -3,7 +3,7 @@
 from sqlalchemy import Connection, Table, delete, func, select, update
 
 from store import requests, uploads
-from store.claims import lock_job
+from store.claims import fence_off, lock_job
 from store.counters import count_up, images_name
 from store.database import Database
 from store.errors import IllegalMove, UnknownJob
@@ -37,8 +37,7 @@ def mark(connection: Connection, job_id: int, *, was_accepted: bool = False) -> 
         update(jobs).where(jobs.c.id == job_id).values(state=JobState.SCANNING, claimed_at=0, options="{}")
     )
     # Of a job that failed, a worker may still hold a shard; his commit is over now, or comes too late.
-    held = (shards.c.job_id == job_id) & (shards.c.state == ShardState.LEASED)
-    connection.execute(update(shards).where(held).values(state=ShardState.CANCELLED, token=None, lease_until=None))
+    fence_off(connection, job_id, ShardState.CANCELLED)
     requests.free(connection, job_id, at_once=not was_accepted)
 
 

@@ -63,6 +63,7 @@ class NewJob:
     options: dict[str, Any] = field(default_factory=dict)
     max_shard: int = 2048
     run: NewRun | None = None
+    max_failures: str | None = None  # see store.failure_limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +118,9 @@ class JobRow:
     started_at: float | None
     finished_at: float | None
     error: str | None
+    max_failures: str | None = None  # see store.failure_limits
+    trouble: str | None = None  # what an open job waits for: space
+    done_before: int = 0  # results of before the last retry: the times are of what ran since
 
     @property
     def pending(self) -> int:

@@ -18,6 +18,7 @@ from store.clock import db_now
 from store.database import Database
 from store.errors import DatabaseUnavailable, ScanLost
 from store.events import record
+from store.failpoints import reach
 from store.paths import to_columns
 from store.requests import RequestKey, take
 from store.rows import NewItem, NewJob
@@ -72,6 +73,7 @@ def _facts(job: NewJob) -> dict[str, Any]:
         "confined": job.confined,
         "top_k": job.top_k,
         "reuse": job.reuse,
+        "max_failures": job.max_failures,
     }
 
 
@@ -102,9 +104,11 @@ def fill(
         with database.write(durable=True) as connection:
             _hold(connection, job_id)
             _close(connection, job_id, job, count, ignored or {})
+            reach("accept.inside")
     except DatabaseUnavailable:
         if not _is_accepted(database, job_id):  # only the answer to COMMIT was lost
             raise
+    reach("accept.after")
 
 
 def _chunks(found: Iterable[NewItem], size: int) -> Iterator[list[NewItem]]:

@@ -74,6 +74,7 @@ def _one_at_a_time(database: Database) -> Iterator[None]:
     """Hold the migration lock: a file beside a SQLite database, an advisory lock in PostgreSQL."""
     if not database.is_sqlite:
         with database.read() as connection:
+            connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))  # a migration may take long
             connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _LOCK_KEY})
             try:
                 yield

@@ -3,6 +3,7 @@
 job:    scanning → accepted → running → done | done_with_errors | failed
                        ↕ paused ↕          ↓ retry: back to accepted
         any of these, once accepted → cancelling → cancelled
+        failed: retry or resume: back to accepted
 shard:  ready → leased → done;  leased → ready when released or expired;  ready | leased → cancelled
         leased too often → split in two; a single item is closed with an error row instead
         a training's one shard is never split: leased too often without progress, its job fails

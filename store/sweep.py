@@ -1,4 +1,7 @@
-"""The sweeper: expires leases, splits poisoned shards, finishes jobs. Idempotent: any process may run it."""
+"""The sweeper: expires leases, splits poisoned shards, stops hopeless jobs, finishes others.
+
+Idempotent: any process may run it.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +17,14 @@ from store.counters import LEASE_EXPIRIES, count_up
 from store.database import Database
 from store.errors import IllegalMove, UnknownJob
 from store.events import record
+from store.failpoints import reach
 from store.following import follow
 from store.jobs import close_cancelled
 from store.removal import remove
 from store.run_moves import ATTEMPTS
 from store.scanning import fail_silent, silent_scans
 from store.states import CLAIMABLE, RESUMABLE, UNFINISHED, JobKind, JobState, ShardState
+from store.stopping import stop_hopeless
 from store.tables import attempts, items, jobs, results, shards
 
 BACKOFF_S = (0.0, 5.0, 30.0, 120.0)  # before attempt 2, 3, 4, 5
@@ -36,11 +41,13 @@ class Swept:
     split: int = 0
     poisoned: int = 0
     failed: int = 0  # trainings that made no progress any more
+    stopped: int = 0  # jobs of which too many images failed
     finished: int = 0
 
 
 def sweep(database: Database) -> Swept:
     """Bring every lease, shard and job to where it belongs. Raises StoreError."""
+    reach("sweep.before")
     with database.read() as connection:
         overdue = (shards.c.state == ShardState.LEASED) & (shards.c.lease_until < db_now())
         late = connection.execute(select(shards.c.id).where(overdue)).scalars().all()
@@ -49,10 +56,11 @@ def sweep(database: Database) -> Swept:
         with database.write() as connection:
             outcome_of = _expire(connection, shard_id)
             count_up(connection, {LEASE_EXPIRIES: 1 if outcome_of else 0})
+            reach("sweep.expired")
         if outcome_of:
             outcome[outcome_of] += 1
     _clear_scans(database)
-    return Swept(**outcome, finished=finish_jobs(database))
+    return Swept(**outcome, stopped=stop_hopeless(database), finished=finish_jobs(database))
 
 
 def _clear_scans(database: Database) -> None:
@@ -74,7 +82,7 @@ def _expire(connection: Connection, shard_id: int) -> str | None:
     shard = connection.execute(
         select(shards)
         .where(shards.c.id == shard_id, shards.c.state == ShardState.LEASED, shards.c.lease_until < db_now())
-        .with_for_update()
+        .with_for_update(skip_locked=True)  # its owner is writing, or stopped while it was: the next sweep sees
     ).first()
     if shard is None:
         return None
@@ -96,6 +104,9 @@ def _expire(connection: Connection, shard_id: int) -> str | None:
     if shard.hi - shard.lo > 1:
         _split(connection, shard)
         return "split"
+    if shard.ok + shard.failed:  # its image has a row: only the end of the shard was never written
+        _set(connection, shard_id, state=ShardState.DONE, done_token=shard.token)
+        return "expired"
     _close_poisoned(connection, shard)
     return "poisoned"
 
@@ -191,6 +202,7 @@ def finish_jobs(database: Database) -> int:
         ready = connection.execute(ripe).scalars().all()
         complete = [job_id for job_id in ready if _is_complete(connection, job_id)]
     for job_id in ready:
+        reach("finish.before")
         with database.write() as connection:
             lock_job(connection, job_id)
             if job_id in complete:

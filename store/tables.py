@@ -87,6 +87,8 @@ jobs = Table(
     Column("started_at", Double, nullable=True),
     Column("finished_at", Double, nullable=True),
     Column("error", Text, nullable=True),
+    Column("max_failures", String(16), nullable=True),  # 500, 5%, none; NULL: see store.failure_limits
+    Column("done_before", BigInteger, nullable=False, server_default="0"),  # results of before the last retry
     states("kind", "classify", "finetune"),
     states(
         "state",
@@ -347,6 +349,7 @@ workers = Table(
     Column("images", BigInteger, nullable=False, server_default="0"),  # since it started
     Column("started_at", Double, nullable=False),
     Column("seen_at", Double, nullable=False),
+    Column("trouble", Text, nullable=True),  # what it waits for where it cannot go on: space
 )
 
 # In the order in which they became visible: see store.events.

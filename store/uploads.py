@@ -71,8 +71,11 @@ def list_uploads(
         return [_row(row) for row in connection.execute(query)]
 
 
-def add(database: Database, upload_id: str, *, files: int, size_bytes: int) -> UploadRow | None:
-    """Count files that were written (negative numbers: that were taken back); None unless the upload is open."""
+def add(database: Database, upload_id: str, *, files: int, size_bytes: int) -> int | None:
+    """Count files that were written (negative numbers: that were taken back); None unless the upload is open.
+
+    Returns what the uploads of its owner hold together then.
+    """
     values = {
         "files": uploads.c.files + files,
         "bytes": uploads.c.bytes + size_bytes,
@@ -80,8 +83,8 @@ def add(database: Database, upload_id: str, *, files: int, size_bytes: int) -> U
     }
     is_open = (uploads.c.id == upload_id) & (uploads.c.state == "open")
     with database.write() as connection:
-        row = connection.execute(update(uploads).where(is_open).values(values).returning(uploads)).first()
-    return _row(row) if row is not None else None
+        owner = connection.scalar(update(uploads).where(is_open).values(values).returning(uploads.c.owner))
+        return None if owner is None else _used_bytes(connection, owner)
 
 
 def seal(database: Database, upload_id: str) -> UploadRow | None:
@@ -152,8 +155,12 @@ def remove(database: Database, upload_id: str) -> bool:
 def used_bytes(database: Database, owner: str) -> int:
     """What the uploads of an owner hold together."""
     with database.read() as connection:
-        total = select(func.coalesce(func.sum(uploads.c.bytes), 0)).where(uploads.c.owner == owner)
-        return int(connection.scalar(total) or 0)
+        return _used_bytes(connection, owner)
+
+
+def _used_bytes(connection: Connection, owner: str) -> int:
+    total = select(func.coalesce(func.sum(uploads.c.bytes), 0)).where(uploads.c.owner == owner)
+    return int(connection.scalar(total) or 0)
 
 
 def expired(database: Database, seconds: float) -> list[UploadRow]:

@@ -21,6 +21,7 @@ class WorkerReport:
     state: str  # idle, busy, stopped
     model: str | None = None
     images: int = 0
+    trouble: str | None = None  # what it waits for
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,7 @@ class WorkerRow:
     images: int
     started_at: float
     seen_at: float
+    trouble: str | None
 
 
 def list_workers(database: Database) -> list[WorkerRow]:
@@ -46,11 +48,12 @@ def list_workers(database: Database) -> list[WorkerRow]:
         return [WorkerRow(*row) for row in found]
 
 
-def seen(database: Database, worker_id: str, pid: int) -> None:
-    """Note that a worker's process is there, whatever it does."""
+def seen(database: Database, worker_id: str, pid: int, trouble: str | None = None) -> bool:
+    """Note that a worker's process is there, whatever it does, or waits for; False where it never reported."""
     with database.write() as connection:
         mine = (workers.c.id == worker_id) & (workers.c.pid == pid)
-        connection.execute(update(workers).where(mine).values(seen_at=db_now()))
+        noted = update(workers).where(mine).values(seen_at=db_now(), trouble=trouble)
+        return bool(connection.execute(noted).rowcount)
 
 
 def report(database: Database, worker: WorkerReport) -> None:
@@ -62,6 +65,7 @@ def report(database: Database, worker: WorkerReport) -> None:
         "state": worker.state,
         "model": worker.model,
         "images": worker.images,
+        "trouble": worker.trouble,
         "seen_at": db_now(),
     }
     with database.write() as connection:

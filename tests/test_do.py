@@ -86,7 +86,7 @@ def test_the_first_call_installs_from_hashed_locks_and_the_second_installs_nothi
 
 def test_development_adds_to_what_the_demo_installed_and_serves_it_from_then_on(checkout: Checkout) -> None:
     checkout.do("demo")
-    assert checkout.do("test", "-k", "x").stdout == "ran -m pytest -n 2 --dist loadfile -k x\n"
+    assert checkout.do("test", "-k", "x").stdout == "ran -m pytest -n 4 --dist loadfile --no-loadscope-reorder -k x\n"
     assert checkout.installed == ["pip build", "uv cpu", "uv pixmill", "pip build", "uv dev", "uv pixmill"]
     assert checkout.do("demo").stdout == "ran demo\n"
     assert checkout.installed == []
@@ -200,4 +200,5 @@ def test_the_script_is_plain_sh() -> None:
 
 def test_the_verbs_run_the_python_of_the_environment(checkout: Checkout) -> None:
     assert checkout.do("bench", "--rounds", "3").stdout == "ran -m bench --rounds 3\n"
+    assert checkout.do("chaos", "--faults", "3").stdout == "ran -m tests.chaos --faults 3\n"
     assert checkout.do("pixmill", "jobs", "list").stdout == "ran jobs list\n"

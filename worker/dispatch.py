@@ -10,6 +10,7 @@ from celery import Celery
 from kombu.exceptions import KombuError
 from redis.exceptions import RedisError
 
+from store.failpoints import reach
 from worker.app import DRAIN, make_app
 from worker.settings import Settings
 
@@ -35,7 +36,9 @@ class Dispatcher:
     def ring(self, job_id: int | None, queue: str = "classify") -> bool:
         """Publish one hint. False where the broker cannot be reached; nothing is lost by that."""
         try:
+            reach("publish.before")
             self._app.send_task(DRAIN, args=[job_id], queue=queue, retry=False, ignore_result=True)
+            reach("publish.after")
         except BROKER_ERRORS as error:
             log.info("no hint for job %s: %s", job_id, error)
             return False

@@ -10,10 +10,15 @@
 | OSError, MemoryError while a model is loaded      | tried again; after three times in a row the job fails         |
 | DeviceError                                       | the worker ends, and stays down; another takes the shard      |
 | LeaseLost                                         | this attempt's work is thrown away; another has the shard     |
-| DatabaseUnavailable, DatabaseFull                 | the shard is tried again when the database is back            |
+| DatabaseUnavailable                               | the shard is tried again when the database is back            |
+| DatabaseFull, OSError of a full disk              | work waits with what it has, until there is space             |
+| the process dies, or is ended for its memory or   | what it had in hand is prepared alone, in a child process:    |
+| for an image that takes longer than `item_s`;     | `worker_died`, `timed_out` or `out_of_memory` for the image   |
+| any other error while reading or decoding         | that ends this one too, and the rest goes on                  |
 | anything else                                     | the shard is tried again; after five attempts it is halved    |
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from models.errors import EngineError, EngineOutOfMemory, ImageError
@@ -45,9 +50,10 @@ ITEM_CODES = (
     ItemCode("truncated", "the file ends before the image does"),
     ItemCode("corrupt", "the image's data is broken"),
     ItemCode("too_many_pixels", "the image has more pixels than the limit"),
+    ItemCode("timed_out", "reading and decoding it took longer than the limit, also when it was alone"),
     ItemCode("out_of_memory", "the image alone did not fit the memory"),
     ItemCode("model_error", "the model failed on this image alone"),
-    ItemCode("worker_died", "several workers died or hung on this file"),
+    ItemCode("worker_died", "the process that worked on this file died, also when it was alone with it"),
 )
 
 DECODING_ERRORS = (ImageError, MemoryError)  # what preparing one image may raise
@@ -66,3 +72,10 @@ def of_engine(idx: int, error: EngineError, content_hash: bytes | None = None) -
     """The row of an item on which the engine failed even alone."""
     code = "out_of_memory" if isinstance(error, EngineOutOfMemory) else "model_error"
     return NewResult(idx, "failed", error_code=code, error=str(error), content_hash=content_hash)
+
+
+def unknown_codes(codes: Iterable[str]) -> str:
+    """What to tell of codes that no item can fail with; empty where there are none."""
+    known = [item.code for item in ITEM_CODES]
+    strange = [code for code in codes if code not in known]
+    return f"expected an error code of images, got {strange[0]!r}. There are {', '.join(known)}" if strange else ""

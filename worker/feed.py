@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 import blake3
 
@@ -37,27 +37,39 @@ class Feed:
     """Chunks of a job's shards. Claims the next shard when the last one's items are handed over."""
 
     def __init__(
-        self, database: Database, job: JobRow, slices: Slices, claim_next: Callable[[], Lease | None], chunk_size: int
+        self,
+        database: Database,
+        job: JobRow,
+        slices: Slices,
+        claim_next: Callable[[], Lease | None],
+        chunk_size: int,
+        suspects: Callable[[], Collection[int]] = frozenset,
     ) -> None:
+        """`suspects`: indices of items that may have ended a worker. They come first, each in a chunk of its own."""
         self._database = database
         self._job = job
         self._slices = slices
         self._claim_next = claim_next
         self._chunk_size = chunk_size
-        self.left_over: Lease | None = None  # a shard of another job, claimed but not begun
+        self._suspects = suspects
+        self.left_over: Lease | None = None  # a shard of another job, or one to be worked on alone; it is not begun
 
     def chunks(self, first: Lease, halted: Callable[[], bool]) -> Iterator[Chunk]:
-        """Everything that is left to do, until `halted`, until the queue is empty, or until another job is due."""
+        """Everything that is left to do, until `halted`, until the queue is empty, or until another job is due.
+
+        A shard on which an attempt has failed is worked on alone: where that fails again, it is its own images' doing,
+        and no other shard in the same batch loses an attempt by it.
+        """
         lease: Lease | None = first
         while lease is not None:
-            if lease.job_id != self._job.id:
+            if lease.job_id != self._job.id or (lease.attempt > 1 and lease is not first):
                 self.left_over = lease
                 return
             for chunk in self._of_shard(lease):
                 if halted():
                     return
                 yield chunk
-            lease = None if halted() else self._claim_next()
+            lease = None if halted() or lease.attempt > 1 else self._claim_next()
 
     def _of_shard(self, lease: Lease) -> Iterator[Chunk]:
         items = items_left(self._database, lease)
@@ -66,6 +78,9 @@ class Feed:
         wanted = [self._wanted(item, now_ns) for item in items]
         if self._job.reuse and lease.model_id is not None:
             wanted = self._answer_unchanged(lease, lease.model_id, wanted)
+        if suspects := self._suspects():
+            yield from (Chunk(lease.token, [item], suspect=True) for item in wanted if item.idx in suspects)
+            wanted = [item for item in wanted if item.idx not in suspects]
         for start in range(0, len(wanted), self._chunk_size):
             yield Chunk(lease.token, wanted[start : start + self._chunk_size])
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from store.claims import renew
 from store.database import Database
 from store.errors import StoreError
+from store.failpoints import reach
 from store.rows import Lease
 from store.states import CLAIMABLE
 
@@ -65,6 +66,7 @@ class Heartbeat:
         if not leases:
             return
         try:
+            reach("renew.before")
             states = renew(self._database, leases, self._lease_s)
         except StoreError as error:
             log.warning("could not renew leases: %s", error)  # they last for eleven more beats

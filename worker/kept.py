@@ -7,6 +7,7 @@ import math
 import subprocess
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,6 +17,7 @@ from worker.processes import MISCONFIGURED, kill_group, start_child
 log = logging.getLogger(__name__)
 
 BACKOFF_S = (0.0, 1.0, 2.0, 5.0, 10.0, 30.0)  # before a restart, by how many deaths came close together
+KILL_S = 5.0  # until a killed process is gone
 STEADY_S = 60.0  # a program that lived this long starts again without a wait
 
 State = Literal["running", "waiting", "down", "stopped"]
@@ -39,6 +41,7 @@ class Program:
     queue: str = ""  # of a worker
     device: str = ""  # of a worker: its title
     id: str = ""  # of a worker: the name under which it signs in
+    lock: Path | None = None  # of a worker: that of its place
     prepare: Callable[[], None] | None = None  # called before each start; what it raises puts the start off
 
 
@@ -55,6 +58,12 @@ class Kept:
     restarts: int = 0  # ever
     not_before: float = 0.0
     is_stopped: bool = False  # it was told to end, and did
+
+    @property
+    def pid(self) -> int:
+        """The process, which leads a group of its own; 0 where none runs."""
+        process = self.process
+        return process.pid if process is not None else 0
 
     @property
     def state(self) -> State:
@@ -89,7 +98,16 @@ class Kept:
             self.restarts += self.started > 0
             self.started = now
 
-    def _note_death(self, status: int, now: float) -> None:
+    def restart(self, pid: int, why: str) -> None:
+        """Kill the program where it is still this process, and note its death; `keep` starts it again."""
+        process = self.process
+        if process is None or process.pid != pid:
+            return
+        kill_group(process)
+        with suppress(subprocess.TimeoutExpired):  # then the next look finds it ended
+            self._note_death(process.wait(KILL_S), time.monotonic(), why)
+
+    def _note_death(self, status: int, now: float, why: str = "") -> None:
         if self.process is not None:
             kill_group(self.process)  # no child of it may keep the device, or the port
         self.process = None
@@ -98,8 +116,9 @@ class Kept:
         wait = math.inf if hopeless else self.backoff_s[min(self.deaths, len(self.backoff_s) - 1)]
         self.not_before = now + wait
         again = "it stays down" if hopeless else f"starting it again in {wait:.0f} s" if wait else "starting it again"
-        log.warning("%s ended with status %s; %s", self.program.title, status, again)
-        self.notify(f"{self.program.title} ended (status {status}); {again}. Log: {self.program.log}")
+        ended = why or f"ended (status {status})"
+        log.warning("%s %s; %s", self.program.title, ended, again)
+        self.notify(f"{self.program.title} {ended}; {again}. Log: {self.program.log}")
 
 
 def drain(kept: Sequence[Kept], grace_s: float, hurry: Callable[[], bool]) -> None:

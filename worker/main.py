@@ -1,6 +1,7 @@
 """The program of one Celery worker, with the settings of its environment."""
 
 from worker.app import make_app
+from worker.channels import close_refused
 from worker.settings import Settings
 
 settings = Settings()
@@ -19,4 +20,5 @@ ARGUMENTS = (
 
 def main(queue: str, name: str) -> None:
     """Serve a queue until told to stop."""
+    close_refused()
     app.worker_main([*ARGUMENTS, f"--queues={queue}", f"--hostname={name}@%h"])

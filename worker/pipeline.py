@@ -4,6 +4,7 @@ Reading and decoding run ahead of the engine by a bounded number of chunks, so t
 size; the thread that calls `run` only hands work over and takes rows back.
 """
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -14,6 +15,7 @@ import numpy as np
 
 from models.engines.base import Engine
 from models.errors import EngineError, EngineOutOfMemory
+from store.failpoints import reach
 from store.rows import NewResult
 from worker.answers import Answers, Prepared
 from worker.failures import of_engine
@@ -21,6 +23,7 @@ from worker.preparing import Preparer, Wanted
 
 Outcome = tuple[str, Prepared | NewResult]  # paired with the token of its lease
 Row = tuple[str, NewResult]
+PATIENCE_S = 15.0  # how long others wait for suspects
 TICK_S = 0.5  # how often `run` looks up from waiting
 
 
@@ -30,6 +33,15 @@ class Chunk:
 
     owner: str  # the token of its lease
     items: Sequence[Wanted]
+    suspect: bool = False  # its one item was in hand when a worker ended: it is prepared alone
+
+
+@dataclass(frozen=True, slots=True)
+class Decoders:
+    """The threads that prepare: many for the many, and one for suspects, which go one after the other."""
+
+    many: ThreadPoolExecutor
+    alone: ThreadPoolExecutor
 
 
 class Pipeline:
@@ -43,6 +55,9 @@ class Pipeline:
         self.batch_size = engine.batch_size  # shrinks when the device runs out of memory
         self._ready: deque[tuple[str, Prepared]] = deque()
         self._preparing: set[Future[list[Outcome]]] = set()
+        self._examining: set[Future[list[Outcome]]] = set()  # those among them that examine suspects
+        self._examining_until = 0.0  # monotonic; others wait until then
+        self._next: Chunk | None = None  # taken, and waits for that
         self._predicting: set[Future[list[Row]]] = set()
 
     def run(self, chunks: Iterator[Chunk], sink: Callable[[list[Row]], None]) -> None:
@@ -50,7 +65,7 @@ class Pipeline:
 
         `sink` is also called with no rows every TICK_S, so that it can do what is due. What it raises ends the run.
         """
-        decoders = ThreadPoolExecutor(self._threads, "decode")
+        decoders = Decoders(ThreadPoolExecutor(self._threads, "decode"), ThreadPoolExecutor(1, "examine"))
         predictors = ThreadPoolExecutor(self._engine.parallel, "predict")
         try:
             more = True
@@ -62,21 +77,40 @@ class Pipeline:
                 sink(self._collect())
         finally:
             # After an error nothing that is still queued may run; what runs is short.
-            decoders.shutdown(cancel_futures=True)
+            decoders.many.shutdown(cancel_futures=True)
+            decoders.alone.shutdown(cancel_futures=True)
             predictors.shutdown(cancel_futures=True)
 
-    def _start_preparing(self, pool: ThreadPoolExecutor, chunks: Iterator[Chunk]) -> bool:
+    def _start_preparing(self, pools: Decoders, chunks: Iterator[Chunk]) -> bool:
         """Keep every decoder busy, and the next chunks at hand; False when there are no more."""
         room = self.batch_size * (self._engine.parallel + 2)
         while len(self._preparing) < self._threads + 1 and len(self._ready) < room:
-            chunk = next(chunks, None)
+            chunk = self._next or next(chunks, None)
+            self._next = None
             if chunk is None:
                 return False
-            self._preparing.add(pool.submit(self._prepare, chunk))
+            if chunk.suspect:
+                self._start_examining(pools.alone, chunk)
+            elif self._examining and time.monotonic() < self._examining_until:
+                self._next = chunk
+                return True
+            else:
+                self._preparing.add(pools.many.submit(self._prepare, chunk))
         return True
 
+    def _start_examining(self, pool: ThreadPoolExecutor, chunk: Chunk) -> None:
+        """Suspects come first, so that each death brings the job further; one that takes its time holds up nobody."""
+        future = pool.submit(self._examine, chunk)
+        self._preparing.add(future)
+        self._examining.add(future)
+        self._examining_until = time.monotonic() + PATIENCE_S
+
     def _prepare(self, chunk: Chunk) -> list[Outcome]:
+        reach("pipeline.prepare")
         return list(self._preparer.prepare(chunk.owner, chunk.items))
+
+    def _examine(self, chunk: Chunk) -> list[Outcome]:
+        return [outcome for item in chunk.items for outcome in self._preparer.examine(chunk.owner, item)]
 
     def _start_predicting(self, pool: ThreadPoolExecutor, *, flush: bool) -> None:
         """Send full batches to the engine, and with `flush` the last, smaller one."""
@@ -101,12 +135,14 @@ class Pipeline:
         for predicted in done & self._predicting:
             rows += predicted.result()
         self._preparing.difference_update(done)
+        self._examining.difference_update(done)
         self._predicting.difference_update(done)
         return rows
 
     def _predict(self, batch: Sequence[tuple[str, Prepared]]) -> list[Row]:
         """Classify a batch. Where that fails, halve it: a bad image costs no neighbour its result."""
         images = [prepared for _, prepared in batch]
+        reach("pipeline.predict")
         try:
             indices, scores = self._engine.predict(np.stack([image.picture.pixels for image in images]))
         except EngineError as error:

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ def start_child(
             env=dict(environment) if environment is not None else None,
             cwd=cwd,
             start_new_session=True,
-            preexec_fn=die_with_parent,  # noqa: PLW1509  only a system call: no lock can be held
+            preexec_fn=partial(die_with_parent, os.getpid()),  # noqa: PLW1509  only system calls: no lock can be held
         )
 
 

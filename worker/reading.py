@@ -86,6 +86,24 @@ class Reader:
         digest = blake3.blake3(data).digest(length=DIGEST_BYTES)
         return Content(data, len(data), facts.st_mtime_ns, digest)
 
+    def unpack(self, location: Location) -> None:
+        """Have a compressed archive that holds the location unpacked, if there is one. Raises ImageError."""
+        if location.member is None or location.offset is None:
+            return
+        path = os.path.join(location.root, location.path)
+        descriptor = _open(path)
+        try:
+            facts = os.fstat(descriptor)
+            self._check(location, path, descriptor, facts)
+            if archive_kind(os.pread(descriptor, MAGIC_BYTES, 0), path) not in ("zip", "tar"):
+                self._cache.unpacked(path, facts)
+        except SourceError as error:
+            raise ImageError("io_error", str(error)) from error
+        except OSError as error:
+            raise explain(error, path) from error
+        finally:
+            os.close(descriptor)
+
     @property
     def ticks(self) -> int:
         """Grows while a compressed archive is unpacked, which may take minutes: a sign of life."""

@@ -56,6 +56,15 @@ class Settings(BaseSettings):
     stall_s: float = Field(
         120.0, gt=0, description="A worker without progress for this long gives up its process, in seconds."
     )
+    item_s: float = Field(
+        60.0, gt=0, description="An image that takes longer to read and decode fails as timed_out, in seconds."
+    )
+    worker_memory_mb: int = Field(
+        0,
+        ge=0,
+        description="A worker that needs more memory starts anew, without the image that took it, in MiB; "
+        "0 for 80 % of what the machine, or its container, has.",
+    )
     checkpoint_s: float = Field(
         30.0, gt=0, description="How much of a training a kill may cost at the most, in seconds."
     )
@@ -76,6 +85,9 @@ class Settings(BaseSettings):
     )
     api_host: str = Field("127.0.0.1", min_length=1, max_length=253, description="Where the API listens.")
     api_port: int = Field(8420, ge=0, le=65535, description="The API's port; 0 for any free one.")
+    api_readers: int = Field(
+        2, ge=0, le=64, description="Processes that the API starts while several reads come at once; 0 for none."
+    )
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
         description="Host names, beside this machine's own, that the API answers to, separated by commas; "

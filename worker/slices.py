@@ -1,17 +1,27 @@
 """Leased shards and their rows on the way to the database: collected per lease, committed in fenced slices."""
 
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 
 from store.claims import LEASE_S, release
 from store.commits import commit_slice
 from store.database import Database
-from store.errors import LeaseLost
+from store.errors import DatabaseUnavailable, LeaseLost
+from store.failpoints import reach
 from store.rows import Lease, NewResult
+from store.stopping import stop_if_hopeless
+
+Through = Callable[[Callable[[], object]], object]
 
 SLICE_ITEMS = 512  # rows per commit at the most: what a kill may cost
 SLICE_S = 1.0  # seconds between commits at the most: what a person waits to see
+
+
+def _at_once(act: Callable[[], object]) -> object:
+    return act()
 
 
 @dataclass(slots=True)
@@ -28,11 +38,14 @@ class Slices:
     One thread changes it; the heartbeat looks at `leases`.
     """
 
-    def __init__(self, database: Database, lease_s: float = LEASE_S) -> None:
+    def __init__(self, database: Database, lease_s: float = LEASE_S, through: Through = _at_once) -> None:
+        """`through` does what writes: at once, or with patience where a disk is full."""
         self._database = database
         self._lease_s = lease_s
+        self._through = through
         self._open: dict[str, _Open] = {}
         self.committed = 0  # rows, ever
+        self.stopped: set[int] = set()  # jobs of which too many images failed
 
     def hold(self, lease: Lease) -> None:
         """Note a claimed shard: from here on it is kept alive, and given back in the end."""
@@ -64,14 +77,26 @@ class Slices:
 
     def _commit(self, shard: _Open) -> None:
         last = shard.left == 0
+        reach("slice.before")
         try:
-            commit_slice(self._database, shard.lease, shard.rows, last=last, lease_s=self._lease_s)
+            self._through(lambda: self._write(shard, last=last))
             self.committed += len(shard.rows)
         except LeaseLost:
             last = True  # another attempt has it, or the job was cancelled: nothing of ours may be written
         if last:
             del self._open[shard.lease.token]
+        if any(row.status == "failed" for row in shard.rows):
+            self._judge(shard.lease.job_id)
         shard.rows, shard.since = [], time.monotonic()
+
+    def _write(self, shard: _Open, *, last: bool) -> None:
+        commit_slice(self._database, shard.lease, shard.rows, last=last, lease_s=self._lease_s)
+
+    def _judge(self, job_id: int) -> None:
+        """See whether the job goes on. What is committed stays; where this fails, the sweeper judges."""
+        with suppress(DatabaseUnavailable):
+            if stop_if_hopeless(self._database, job_id):
+                self.stopped.add(job_id)
 
     def forget(self, tokens: Collection[str]) -> None:
         """Drop the leases that are lost."""
@@ -86,4 +111,4 @@ class Slices:
             if shard.rows:
                 self._commit(shard)
             if self._open.pop(shard.lease.token, None):
-                release(self._database, shard.lease)
+                self._through(partial(release, self._database, shard.lease))

@@ -24,6 +24,7 @@ class Choices:
     reuse: bool = True
     priority: int = 5
     owner: str = ""
+    max_failures: str | None = None  # see store.failure_limits
 
 
 class Scan:
@@ -93,4 +94,5 @@ def classify_job(database: Database, source: Source, version: ModelVersion, choi
         reuse=choices.reuse,
         priority=choices.priority,
         owner=choices.owner,
+        max_failures=choices.max_failures,
     )

@@ -7,29 +7,23 @@ from __future__ import annotations
 
 import logging
 import os
-import random
 import sys
 import threading
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from worker.broker import STOP_S as BROKER_STOP_S
 from worker.broker import BrokerError, EmbeddedBroker
 from worker.devices import Device
 from worker.kept import Kept, Program, drain
+from worker.rounds import Rounds
 from worker.settings import Settings
-
-if TYPE_CHECKING:
-    from worker.sweeper import Sweeper
 
 log = logging.getLogger(__name__)
 
 TICK_S = 0.1
-SWEEP_S = 3.0
-FIRST_SWEEP_S = 1.5  # a worker that starts looks for work by itself
+STUCK = "took no work for long though there was some, and is ended"
 DRAIN_S = 30.0  # what a worker may take to finish its batch and give its shards back
 PROGRAM_DRAIN_S = 10.0  # what any other program may take to answer whoever it is speaking with
 STOP_S = PROGRAM_DRAIN_S + DRAIN_S + BROKER_STOP_S  # for everything, at the most
@@ -132,16 +126,13 @@ class Supervisor:
             self._end()
 
     def _watch(self) -> None:
-        sweeper: Sweeper | None = None
-        next_sweep = time.monotonic() + FIRST_SWEEP_S
+        rounds = Rounds(self.settings, self.queues, self.workers, self.notify)
+        rounds.start()
         while not self._stop.wait(TICK_S):
             self._keep_all()
-            if time.monotonic() >= next_sweep:
-                sweeper = sweeper or self._make_sweeper()
-                sweeper.sweep()
-                next_sweep = time.monotonic() + SWEEP_S * random.uniform(0.8, 1.2)  # noqa: S311  spreads the sweepers
-        if sweeper is not None:
-            sweeper.close()
+            for kept, pid in rounds.take_stuck():
+                kept.restart(pid, STUCK)
+        rounds.end()
 
     def _keep_all(self) -> None:
         """Start again what has ended; where the system refuses that, try again at the next look."""
@@ -159,11 +150,6 @@ class Supervisor:
                 log.warning("supervision: %s: %s", title, error)
                 self.notify(f"Something is in the way of the workers: {error}")
             self._troubles[title] = str(error)
-
-    def _make_sweeper(self) -> Sweeper:
-        from worker.sweeper import Sweeper  # SQLAlchemy and Celery: half a second that a short command does not need
-
-        return Sweeper(self.settings, self.queues, len(self.devices))
 
     def _worker(self, device: Device, queue: str) -> Program:
         """The worker program of a queue on a device."""
@@ -191,6 +177,7 @@ class Supervisor:
             queue=queue,
             device=device.title,
             id=device.worker_id(self.settings.run_folder, queue),
+            lock=device.lock_path(self.settings.run_folder, queue),
         )
 
     def _log_path(self, device: Device, queue: str) -> Path:

@@ -6,7 +6,6 @@ The parent process imports nothing heavy; everything that loads a model is impor
 from __future__ import annotations
 
 import logging
-import mmap
 import os
 import signal
 import sys
@@ -15,13 +14,17 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from celery.signals import setup_logging, worker_process_init, worker_ready, worker_shutting_down
+from celery.signals import setup_logging, worker_init, worker_process_init, worker_ready, worker_shutting_down
 
-from models.children import die_with_parent
 from worker.app import DRAIN
+from worker.childwatch import LOOK_S as WATCH_S
+from worker.childwatch import ChildWatch, Limits
 from worker.devices import CPU, Device, DeviceError
 from worker.dispatch import BROKER_ERRORS
+from worker.family import Family
+from worker.inhand import hand_path
 from worker.main import app, settings
+from worker.memory import be_ended_first, memory_limit
 from worker.processes import MISCONFIGURED
 
 if TYPE_CHECKING:
@@ -30,21 +33,21 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Bytes that parent and child share. STOP: the worker was told to stop; read between batches. BUSY: a task runs.
-# BROKEN: the child cannot work at all, and starting it again would not help.
-_shared = mmap.mmap(-1, 3)
-_STOP, _BUSY, _BROKEN = 0, 1, 2
+_family = Family()
 IDLE_POLL_S = 0.02
 QUEUE = os.environ.get("PIXMILL_QUEUE", "classify")  # the one that this worker serves; its supervisor says it
 _station: Station | TrainingStation | None = None
 _at_work = threading.Lock()  # one thread at a time uses the station
 RETRY_S = 2.0  # after a failure, before the next claim
+PULSE_S = 1.0
 SEEN_S = 10.0  # at the most between two signs of life of an idle worker
+LOOK_S = 5.0  # at the most between two looks for work that nobody rang for
+_begin_at = 0.0  # monotonic; nothing is claimed before: this process's predecessors died quickly
 
 
 def stopping() -> bool:
     """Whether this worker was told to stop."""
-    return _shared[_STOP] != 0
+    return bool(_family.numbers.is_stopping)
 
 
 def device() -> Device:
@@ -68,46 +71,55 @@ def _make_station() -> Station | TrainingStation:
         return TrainingStation(settings, device(), stopping)
     from worker.station import Station
 
-    return Station(settings, device(), stopping)
+    return Station(settings, device(), stopping, _family.got_on)
 
 
 @app.task(name=DRAIN)
 def drain(job_id: int | None = None) -> None:
     """The doorbell: work on whatever is due until the queue is empty. The job's id only says who rang."""
     log.debug("rung for job %s", job_id)
-    _shared[_BUSY] = 1  # before looking at STOP: whoever stops us looks the other way round
+    _family.numbers.is_rung = True  # before looking at `stopping`: whoever stops us looks the other way round
     try:
-        while not stopping() and not _drained():
-            time.sleep(RETRY_S)
+        _work()
     finally:
-        _shared[_BUSY] = 0
+        _family.numbers.is_rung = False
+
+
+def _work() -> None:
+    """Empty the queue, unless the worker is to stop."""
+    while not stopping() and time.monotonic() < _begin_at:
+        time.sleep(IDLE_POLL_S)
+    while not stopping() and not _drained():
+        time.sleep(RETRY_S)
 
 
 def _drained() -> bool:
     """One try to empty the queue; False where it is worth another."""
     from store.errors import StoreError
 
-    try:
-        with _at_work:
+    with _at_work:
+        try:
             station().drain()
-    except StoreError as error:
-        log.warning("the database is away: %s", error)
-        with suppress(StoreError):  # leases that cannot be given up end by themselves; the sweeper rings again
+        except StoreError as error:
+            log.warning("the database is away: %s", error)
+            station().place.owes = True  # whatever it was at, the database may have shards on our name
+            with suppress(StoreError):  # leases that cannot be given up end by themselves, or at the next look
+                station().abandon(error)
+        except DeviceError as error:
             station().abandon(error)
-    except DeviceError as error:
-        station().abandon(error)
-        _break(error)
-    except Exception as error:  # the task boundary: one of the two doors
-        log.exception("a shard failed")
-        station().abandon(error)
-        return False
-    return True
+            _break(error)
+        except Exception as error:  # the task boundary: one of the two doors
+            log.exception("a shard failed")
+            with suppress(StoreError):
+                station().abandon(error)
+            return False
+        return True
 
 
 def _break(error: Exception) -> None:
     """This process cannot work, and neither could its successor: the parent ends, and tells the supervisor."""
     log.error("this worker cannot work: %s: %s", type(error).__name__, error)
-    _shared[_BROKEN] = 1
+    _family.numbers.is_broken = True
     os.kill(os.getppid(), signal.SIGTERM)
 
 
@@ -124,10 +136,45 @@ def _set_up_logging(**_: Any) -> None:
 
 @worker_process_init.connect
 def _child_begins(**_: Any) -> None:
-    die_with_parent()
-    _shared[_BUSY] = 0  # a predecessor may have died at work
-    threading.Thread(target=_get_ready, daemon=True).start()
+    global _begin_at  # noqa: PLW0603  as above
+    rest_s = _family.begin_child()
+    be_ended_first(500)  # rather than the broker, the API or our parent, which would lose more
+    _begin_at = time.monotonic() + rest_s
+    if rest_s:
+        log.warning("processes of this worker died one after the other: this one rests for %.0f s", rest_s)
+    threading.Thread(target=_serve, daemon=True).start()
     threading.Thread(target=_stay_seen, daemon=True).start()
+    if QUEUE == "classify":
+        threading.Thread(target=_pulse, name="pulse", daemon=True).start()
+
+
+def _serve() -> None:
+    """Work on what is there at the start, and on what nobody rings for: the broker may be away, or lose a hint.
+
+    Never returns: the kernel ends a child, such as a trainer, with the thread that started it.
+    """
+    _get_ready()
+    is_first = True
+    while True:
+        _look(is_first=is_first)
+        is_first = False
+        time.sleep(min(LOOK_S, settings.lease_s / 3))
+
+
+def _look(*, is_first: bool) -> None:
+    """Work where there is some; at first in any case, to sign in."""
+    from store.errors import StoreError
+
+    _family.numbers.is_looking = True  # before looking at `stopping`, as in `drain`
+    try:
+        if not _at_work.locked() and (is_first or station().place.has_work()):
+            _work()
+    except StoreError as error:
+        log.info("the database is away: %s", error)
+    except Exception:  # outside of any task: nobody else would hear of it
+        log.exception("no look for work")
+    finally:
+        _family.numbers.is_looking = False
 
 
 def _get_ready() -> None:
@@ -139,13 +186,11 @@ def _get_ready() -> None:
     try:
         with _at_work:
             station().place.check()
-            freed = station().place.take()
-        if freed:
-            _ring()
+            station().place.take()
     except SchemaMismatch as error:
         _break(error)
     except StoreError as error:
-        log.warning("the database is away: %s", error)  # the sweeper rings when there is work
+        log.warning("the database is away: %s", error)
     except Exception as error:  # outside of any task: nobody else would hear of it
         log.exception("no start")
         _break(error)
@@ -159,6 +204,16 @@ def _stay_seen() -> None:
         if _station is not None:
             with suppress(StoreError):
                 _station.place.stay_seen()
+
+
+def _pulse() -> None:
+    """Show that this interpreter is not held up; see worker.childwatch."""
+    from worker.station import Station
+
+    while True:
+        time.sleep(PULSE_S)
+        if isinstance(_station, Station):
+            _station.pulse()
 
 
 def _import_engine() -> None:
@@ -175,6 +230,26 @@ def _ring() -> None:
         log.info("not rung: %s", error)
 
 
+@worker_init.connect
+def _parent_begins(**_: Any) -> None:
+    threading.Thread(target=_family.mind_child, name="mind", daemon=True).start()
+    if QUEUE == "classify":
+        threading.Thread(target=_watch, name="watch", daemon=True).start()
+
+
+def _watch() -> None:
+    """End the child where it has to end; what it had in hand is then looked at alone. For the parent."""
+    limits = Limits(settings.item_s, settings.stall_s, memory_limit(settings.worker_memory_mb))
+    watch = ChildWatch(hand_path(settings.run_folder, device().name, QUEUE), limits)
+    while True:
+        time.sleep(WATCH_S)
+        child = _family.numbers.child
+        reason = watch.verdict(child)
+        if reason is not None and not _family.has_lost_child():
+            log.error("process %d is ended: %s", child, reason)
+            os.kill(child, signal.SIGKILL)
+
+
 @worker_ready.connect
 def _ready(**_: Any) -> None:
     log.warning("the %s worker on %s is ready", QUEUE, device().title)
@@ -183,15 +258,12 @@ def _ready(**_: Any) -> None:
 
 @worker_shutting_down.connect
 def _told_to_stop(**_: Any) -> None:
-    _shared[_STOP] = 1
-    threading.Thread(target=_leave_when_idle).start()
+    """End as soon as the child has given back what it held.
 
-
-def _leave_when_idle() -> None:
-    """End as soon as the child has given back what it held. Celery's own way out takes two seconds more.
-
-    All that is cut short is the connection to the broker, which holds nothing but hints.
+    Celery's own way out takes two seconds more, and ends a child that works on what it found by itself. All that is
+    cut short is the connection to the broker, which holds nothing but hints.
     """
-    while _shared[_BUSY]:
+    _family.numbers.is_stopping = True
+    while _family.is_working and not _family.has_lost_child():
         time.sleep(IDLE_POLL_S)
-    os._exit(MISCONFIGURED if _shared[_BROKEN] else 0)
+    os._exit(MISCONFIGURED if _family.numbers.is_broken else 0)

@@ -66,9 +66,17 @@ def _start(wishes: Wishes, said: Mapping[str, Any]) -> tuple[str | None, str | N
     return base, preset
 
 
+def reached_of(before: Recipe, done: int) -> int:
+    """The epochs that a run has which goes on: one that was ended early goes on from where it ended.
+
+    `done` of them were trained; in two_phase those that were planned count, since the phases keep their lengths.
+    """
+    return before.total_epochs if before.mode == "two_phase" else done
+
+
 def _further(before: Recipe, done: int, epochs: int | None, added: int | None) -> Mapping[str, Any]:
     two = before.mode == "two_phase"
-    reached = before.total_epochs if two else done  # a run that was ended early goes on from where it ended
+    reached = reached_of(before, done)
     if (epochs is None) == (added is None):
         raise InvalidRecipe("How far? A run that goes on needs either epochs (in all) or add_epochs (so many more).")
     more = added if added is not None else (epochs or 0) - reached

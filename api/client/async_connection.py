@@ -13,8 +13,8 @@ import httpx2
 
 from api.client.address import Address, find_address
 from api.client.calls import Call, Page
-from api.client.retrying import Tries, broken, refusal, strange
-from api.client.transport import SLOW, TIMEOUT, headers_for
+from api.client.retrying import Patience, Tries, broken, refusal
+from api.client.transport import TIMEOUT, answer_of, headers_for, request_of
 from worker.exporting.files import partial_file
 
 T = TypeVar("T")
@@ -31,9 +31,11 @@ class AsyncConnection:
         token: str | None = None,
         *,
         timeout_s: float = TIMEOUT,
+        patience_s: float = 0.0,
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
         self.address: Address = find_address(server, token)
+        self.patience_s = patience_s
         self._http = httpx2.AsyncClient(
             base_url=self.address.url,
             headers=headers_for(self.address),
@@ -56,13 +58,7 @@ class AsyncConnection:
 
     async def call(self, call: Call[T], content: Callable[[], IO[bytes]] | None = None) -> T:
         """Send one of `api.client.calls` and read its answer. `content` opens the body, anew for each try."""
-        response = await self._answer(call, content, stream=False)
-        if response.status_code == httpx2.codes.NO_CONTENT:
-            return call.read(None)
-        try:
-            return call.read(response.json())
-        except (ValueError, KeyError, TypeError) as error:
-            raise strange(self.address.url, error) from error
+        return answer_of(self.address.url, call, await self._answer(call, content, stream=False))
 
     @asynccontextmanager
     async def stream(self, call: Call[Any]) -> AsyncIterator[httpx2.Response]:
@@ -78,7 +74,7 @@ class AsyncConnection:
     async def _answer(
         self, call: Call[Any], content: Callable[[], IO[bytes]] | None, *, stream: bool
     ) -> httpx2.Response:
-        tries = Tries(self.address.url, call.safe)
+        tries = Tries(self.address.url, call.safe, Patience(self.patience_s if call.waits else 0.0))
         while True:
             try:
                 response = await self._send(call, content, stream=stream)
@@ -97,16 +93,7 @@ class AsyncConnection:
     async def _send(self, call: Call[Any], content: Callable[[], IO[bytes]] | None, *, stream: bool) -> httpx2.Response:
         body = _pieces(content) if content is not None else None
         try:
-            request = self._http.build_request(
-                call.method,
-                call.path,
-                params=call.query or None,
-                json=call.body,
-                content=body,
-                headers=dict(call.headers),
-                timeout=SLOW if call.slow else httpx2.USE_CLIENT_DEFAULT,
-            )
-            return await self._http.send(request, stream=stream)
+            return await self._http.send(request_of(self._http, call, body), stream=stream)
         finally:
             if body is not None:
                 await body.aclose()
@@ -136,8 +123,8 @@ class AsyncConnection:
 
 
 async def _pieces(content: Callable[[], IO[bytes]]) -> AsyncGenerator[bytes]:
-    """A body piece by piece, read beside the event loop."""
-    file = await asyncio.to_thread(content)
+    """A body piece by piece, read beside the event loop; opened on it: who is cancelled leaves no file open."""
+    file = content()
     try:
         while piece := await asyncio.to_thread(file.read, PIECE):
             yield piece

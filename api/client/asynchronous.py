@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -16,11 +17,15 @@ from api.client import calls, shapes
 from api.client.async_connection import AsyncConnection
 from api.client.calls import form_of
 from api.client.errors import BrokenAnswer, ClientError, Unavailable, Unreachable
-from api.client.events import PATIENCE_S, Event, Trail
-from api.client.files import Sending, files_of
+from api.client.events import Event, Trail
+from api.client.files import Sending
+from api.client.manifests import sendings
+from api.client.retrying import PATIENCE_S
+from api.client.sending import AT_ONCE
 from api.client.tables import Table
 from models.records import ModelFacts
 from store.facets import Summary
+from store.query import Order
 from store.results import Filter, ResultRow
 from store.rows import JobRow
 from store.run_rows import EpochRow, FindingRow, RunRow
@@ -58,18 +63,38 @@ class AsyncClient(AsyncConnection):
         return await self.call(calls.estimate({"kind": kind, "source": dict(source), **chosen}))
 
     async def upload(self, paths: Sequence[str | Path]) -> str:
-        """Send files, or folders with all that is in them; returns the id for `{"upload": id}`."""
-        return await self.send(files_of(paths))
+        """Send files, whole folders, or one manifest and what it names; returns the id for `{"upload": id}`."""
+        with sendings(paths) as files:
+            return await self.send(files)
 
     async def send(self, files: Iterable[Sending], note: Callable[[int], None] | None = None) -> str:
-        """Send files as one upload; `note` hears how many are there. Forgets the upload where that fails."""
+        """Send files as one upload, several at once; `note` hears how many are there, in their order.
+
+        Forgets the upload where that fails.
+        """
         upload_id = await self.call(calls.open_upload())
-        try:
-            for n, sending in enumerate(files, 1):
-                await self.call(calls.put_file(upload_id, sending.name), sending.open)
+        under_way: deque[asyncio.Task[Any]] = deque()
+        arrived = 0
+
+        async def arrive(most: int) -> None:
+            """Wait until no more than `most` are under way."""
+            nonlocal arrived
+            while len(under_way) > most:
+                await under_way.popleft()
+                arrived += 1
                 if note is not None:
-                    note(n)
+                    note(arrived)
+
+        try:
+            for sending in files:
+                await arrive(AT_ONCE - 1)
+                put = self.call(calls.put_file(upload_id, sending.name), sending.open)
+                under_way.append(asyncio.create_task(put))
+            await arrive(0)
         except BaseException:
+            for task in under_way:
+                task.cancel()
+            await asyncio.gather(*under_way, return_exceptions=True)
             await self._forget(upload_id)
             raise
         return upload_id
@@ -103,19 +128,19 @@ class AsyncClient(AsyncConnection):
 
     async def pause(self, job_id: int) -> JobRow:
         """Pause a job."""
-        return await self.call(calls.move(job_id, "pause"))
+        return await self.call(calls.pause(job_id))
 
-    async def resume(self, job_id: int) -> JobRow:
-        """Let a paused job go on."""
-        return await self.call(calls.move(job_id, "resume"))
+    async def resume(self, job_id: int, max_failures: str | int | None = None) -> JobRow:
+        """Let a paused job go on, or the rest of one that failed; from now on up to so many failures (500, "5%")."""
+        return await self.call(calls.resume(job_id, max_failures))
 
     async def cancel(self, job_id: int, *, keep_best: bool = False) -> JobRow:
         """Cancel a job; a training, with `keep_best`, makes a model of its best epoch."""
         return await self.call(calls.cancel(job_id, keep_best=keep_best))
 
-    async def retry(self, job_id: int, codes: Sequence[str] = ()) -> JobRow:
+    async def retry(self, job_id: int, codes: Sequence[str] = (), max_failures: str | int | None = None) -> JobRow:
         """Run again what failed, and what was never run."""
-        return await self.call(calls.retry(job_id, codes))
+        return await self.call(calls.retry(job_id, codes, max_failures))
 
     async def set_priority(self, job_id: int, priority: int) -> JobRow:
         """0 goes first, 9 last."""
@@ -163,13 +188,15 @@ class AsyncClient(AsyncConnection):
 
     # Results
 
-    def results(self, job_id: int, **chosen: Any) -> AsyncIterator[ResultRow]:
+    def results(self, job_id: int, *, order: Order = "item", **chosen: Any) -> AsyncIterator[ResultRow]:
         """Every matching result, streamed; `chosen` as in store.results.Filter: label, status, min_score, wrong, …"""
-        return self.matching(job_id, Filter(**chosen))
+        return self.matching(job_id, Filter(**chosen), order)
 
-    async def matching(self, job_id: int, chosen: Filter | None = None) -> AsyncIterator[ResultRow]:
+    async def matching(
+        self, job_id: int, chosen: Filter | None = None, order: Order = "item"
+    ) -> AsyncIterator[ResultRow]:
         """Every result that a filter chooses, streamed."""
-        async with self.stream(calls.results(job_id, chosen, "jsonl")) as response:
+        async with self.stream(calls.results(job_id, chosen, "jsonl", order)) as response:
             async for line in response.aiter_lines():
                 yield shapes.result_of(json.loads(line))
 
@@ -177,17 +204,25 @@ class AsyncClient(AsyncConnection):
         """Every matching result, in memory, as columns."""
         return Table.of([row async for row in self.results(job_id, **chosen)])
 
-    async def download(self, job_id: int, file: str | Path, **chosen: Any) -> int:
+    async def download(self, job_id: int, file: str | Path, *, order: Order = "item", **chosen: Any) -> int:
         """Write all matching results to a .csv, .jsonl or .parquet file, as the server streams it; returns its bytes.
 
         The file is there whole or not at all. Raises BrokenAnswer, ValueError for another ending.
         """
         path = Path(file)
-        return await self.save(calls.results(job_id, Filter(**chosen), form_of(path)), path)
+        return await self.save(calls.results(job_id, Filter(**chosen), form_of(path), order), path)
 
     async def label(self, job_id: int, idx: int, text: str) -> None:
         """Give an item the label that it should have; what the model said stays."""
         await self.call(calls.label(job_id, idx, text))
+
+    async def evaluation(self, job_id: int) -> Mapping[str, Any]:
+        """How good the model was in a job over labelled images: figures, classes, confusion matrix. Raises NotFound."""
+        return await self.call(calls.evaluation(job_id))
+
+    async def record_evaluation(self, job_id: int, split: str | None = None) -> Mapping[str, Any]:
+        """Have the figures of a job that is over, over labelled images, written into the server's database."""
+        return await self.call(calls.record_evaluation(job_id, split))
 
     # Runs and models
 
@@ -222,6 +257,18 @@ class AsyncClient(AsyncConnection):
     async def workers(self) -> Sequence[Mapping[str, Any]]:
         """The workers that signed in."""
         return await self.call(calls.workers())
+
+    def tokens(self) -> AsyncIterator[Mapping[str, Any]]:
+        """Every token, the oldest first, without its secret. Needs an admin's token, as the next two do."""
+        return self.pages(calls.tokens)
+
+    async def make_token(self, name: str, **chosen: Any) -> Mapping[str, Any]:
+        """Make a token; `chosen`: owner, scope, expires_in_days, and its limits. Its secret is in this answer only."""
+        return await self.call(calls.make_token({"name": name, **chosen}))
+
+    async def revoke_token(self, token_id: str) -> None:
+        """End a token for good."""
+        await self.call(calls.revoke_token(token_id))
 
     async def ready(self) -> Mapping[str, Any]:
         """Whether the server can do work now: its `status`, and its `checks`, part by part."""

@@ -12,6 +12,7 @@ from urllib.parse import quote
 from api.client import shapes
 from models.records import ModelFacts
 from store.facets import Summary
+from store.query import Order
 from store.results import Filter, ResultRow
 from store.rows import JobRow
 from store.run_rows import EpochRow, FindingRow, RunRow
@@ -28,7 +29,8 @@ PREFIX = "/api/v1"
 class Call(Generic[T]):
     """One request. `path` is below the server's address; `read` turns the JSON of the answer into what was asked for.
 
-    `safe`: sending it twice does what sending it once does. `slow`: the answer may take minutes.
+    `safe`: sending it twice does what sending it once does. `slow`: the answer may take minutes. `waits`: a client
+    that is patient waits for a server that is away.
     """
 
     method: Method
@@ -39,6 +41,7 @@ class Call(Generic[T]):
     headers: Mapping[str, str] = field(default_factory=dict)
     safe: bool = True
     slow: bool = False
+    waits: bool = True
 
     @property
     def raw(self) -> Call[Any]:
@@ -95,6 +98,11 @@ def evaluation(job_id: int) -> Call[Mapping[str, Any]]:
     return Call("GET", f"{PREFIX}/jobs/{job_id}/evaluation", _same)
 
 
+def record_evaluation(job_id: int, split: str | None) -> Call[Mapping[str, Any]]:
+    """Have the server write the figures of a job that is over into its database."""
+    return Call("PUT", f"{PREFIX}/jobs/{job_id}/evaluation", _same, body=_said(split=split), slow=True)
+
+
 def submit(body: Mapping[str, Any]) -> Call[JobRow]:
     """Submit a job; safe to send again, since its key is its own."""
     key = {"Idempotency-Key": uuid.uuid4().hex}
@@ -106,9 +114,15 @@ def estimate(body: Mapping[str, Any]) -> Call[Mapping[str, Any]]:
     return Call("POST", f"{PREFIX}/jobs", _same, {"dry_run": "true"}, body=dict(body))
 
 
-def move(job_id: int, action: Literal["pause", "resume"]) -> Call[JobRow]:
-    """Pause or resume a job."""
-    return Call("POST", f"{PREFIX}/jobs/{job_id}/{action}", shapes.job_of, safe=False)
+def pause(job_id: int) -> Call[JobRow]:
+    """Pause a job."""
+    return Call("POST", f"{PREFIX}/jobs/{job_id}/pause", shapes.job_of, safe=False)
+
+
+def resume(job_id: int, max_failures: str | int | None) -> Call[JobRow]:
+    """Let a paused job go on, or the rest of one that failed."""
+    body = _said(max_failures=max_failures) or None
+    return Call("POST", f"{PREFIX}/jobs/{job_id}/resume", shapes.job_of, body=body, safe=False)
 
 
 def cancel(job_id: int, *, keep_best: bool) -> Call[JobRow]:
@@ -117,9 +131,9 @@ def cancel(job_id: int, *, keep_best: bool) -> Call[JobRow]:
     return Call("POST", f"{PREFIX}/jobs/{job_id}/cancel", shapes.job_of, body=body, safe=False)
 
 
-def retry(job_id: int, codes: Sequence[str]) -> Call[JobRow]:
+def retry(job_id: int, codes: Sequence[str], max_failures: str | int | None) -> Call[JobRow]:
     """Run again what failed, and what was never run."""
-    body = {"codes": list(codes)} if codes else None
+    body = _said(codes=list(codes) or None, max_failures=max_failures) or None
     return Call("POST", f"{PREFIX}/jobs/{job_id}/retry", shapes.job_of, body=body, safe=False)
 
 
@@ -134,16 +148,17 @@ def remove(job_id: int) -> Call[None]:
 
 
 def events(job_id: int, headers: Mapping[str, str]) -> Call[None]:
-    """The stream of a job's events."""
-    return Call("GET", f"{PREFIX}/jobs/{job_id}/events", _nothing, headers=headers)
+    """The stream of a job's events; who follows it has a patience of its own."""
+    return Call("GET", f"{PREFIX}/jobs/{job_id}/events", _nothing, headers=headers, waits=False)
 
 
 # Results
 
 
-def results(job_id: int, chosen: Filter | None, form: Form) -> Call[None]:
+def results(job_id: int, chosen: Filter | None, form: Form, order: Order = "item") -> Call[None]:
     """All matching results as a stream in one of the forms."""
-    return Call("GET", f"{PREFIX}/jobs/{job_id}/results.{form}", _nothing, filter_query(chosen or Filter()), slow=True)
+    query = filter_query(chosen or Filter()) | ({"order": order} if order != "item" else {})
+    return Call("GET", f"{PREFIX}/jobs/{job_id}/results.{form}", _nothing, query, slow=True)
 
 
 def form_of(path: Path) -> Form:
@@ -309,9 +324,9 @@ def ready() -> Call[Mapping[str, Any]]:
     return Call("GET", "/readyz", _same, {"verbose": ""}, safe=False)
 
 
-def tokens() -> Call[list[Mapping[str, Any]]]:
-    """The tokens, without their secrets."""
-    return Call("GET", f"{PREFIX}/tokens", lambda answer: list(answer["items"]))
+def tokens(cursor: str | None, limit: int) -> Call[tuple[list[Mapping[str, Any]], str | None]]:
+    """A page of the tokens, without their secrets, the oldest first."""
+    return Call("GET", f"{PREFIX}/tokens", _each(_same), _said(cursor=cursor, limit=limit))
 
 
 def make_token(body: Mapping[str, Any]) -> Call[Mapping[str, Any]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,9 +10,7 @@ from typing import Any
 import httpx2
 
 from api.client.errors import Unreachable
-
-PATIENCE_S = 10.0  # how long a server may be away before following it is given up
-FIRST_S, LONGEST_S = 0.2, 2.0  # between tries
+from api.client.retrying import PATIENCE_S, Patience
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +30,10 @@ class Trail:
     last_id: str = ""
     patience_s: float = PATIENCE_S
     ended: bool = False
-    _away_since: float | None = None
-    _pause_s: float = field(default=FIRST_S)
+    _patience: Patience = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._patience = Patience(self.patience_s)
 
     @property
     def headers(self) -> dict[str, str]:
@@ -43,19 +42,16 @@ class Trail:
 
     def note(self, sent: httpx2.ServerSentEvent) -> Event:
         """An event as it came; the server is there."""
-        self._away_since, self._pause_s = None, FIRST_S
+        self._patience.renew()
         self.last_id = sent.id or self.last_id
         self.ended = sent.event == "end"
         return Event(sent.event, json.loads(sent.data), sent.id)
 
     def lost(self, reason: Exception | None = None) -> float:
         """The connection ended before the job did: seconds to wait. Raises Unreachable once patience is over."""
-        now = time.monotonic()
-        if self._away_since is None:
-            self._away_since = now
-        elif now - self._away_since > self.patience_s:
-            if isinstance(reason, Unreachable):
-                raise reason
-            raise Unreachable(self.server, "it ends every connection at once") from reason
-        self._pause_s = min(2 * self._pause_s, LONGEST_S)
-        return self._pause_s
+        pause = self._patience.pause()
+        if pause is not None:
+            return pause
+        if isinstance(reason, Unreachable):
+            raise reason
+        raise Unreachable(self.server, "it ends every connection at once") from reason

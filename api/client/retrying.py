@@ -1,8 +1,9 @@
-"""When a request is sent again: the server said how long to wait, or the connection broke before an answer came."""
+"""When a request is sent again: the server said how long to wait, the connection broke, or none was taken yet."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 import httpx2
@@ -13,14 +14,43 @@ TRIES = 4
 LONGEST_S = 30.0  # a server that asks for more gets no second try: the caller decides
 RETRYABLE = (429, 503)
 SHORT_S = 0.2  # after a connection that broke, doubled each time
+PATIENCE_S = 10.0  # how long whoever follows a job waits for a server that is away: one that restarts is back by then
+LONGEST_PAUSE_S = 2.0  # between two looks whether it is back
+
+
+@dataclass(slots=True)
+class Patience:
+    """How long a server that is away is waited for: pauses that grow, until `seconds` are over."""
+
+    seconds: float
+    _since: float | None = None
+    _pause_s: float = SHORT_S
+
+    def pause(self) -> float | None:
+        """Seconds until the next look; None once there was enough of them."""
+        now = time.monotonic()
+        if self._since is None:
+            self._since = now
+        if self.seconds <= 0 or now - self._since > self.seconds:
+            return None
+        self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
+        return self._pause_s
+
+    def renew(self) -> None:
+        """The server is there: count anew when it goes again."""
+        self._since, self._pause_s = None, SHORT_S
 
 
 @dataclass(slots=True)
 class Tries:
-    """Counts the tries of one request. `safe`: sending it twice does what sending it once does."""
+    """Counts the tries of one request. `safe`: sending it twice does what sending it once does.
+
+    `patience`: for a server that takes no connection; what was not sent may be sent again, whatever it is.
+    """
 
     server: str
     safe: bool
+    patience: Patience = field(default_factory=lambda: Patience(0.0))
     done: int = 0
 
     def pause_after(self, response: httpx2.Response) -> float | None:
@@ -34,9 +64,13 @@ class Tries:
 
     def pause_after_error(self, error: httpx2.TransportError) -> float:
         """Seconds to wait before the next try. Raises Unreachable where there is no use in one."""
+        if isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout):
+            pause = self.patience.pause()
+            if pause is None:
+                raise unreachable(self.server, error) from error
+            return pause
         self.done += 1
-        refused = isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.UnsupportedProtocol)
-        if refused or not self.safe or self.done >= TRIES:
+        if isinstance(error, httpx2.UnsupportedProtocol) or not self.safe or self.done >= TRIES:
             raise unreachable(self.server, error) from error
         return SHORT_S * 2.0**self.done
 

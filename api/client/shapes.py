@@ -48,7 +48,7 @@ def job_of(record: Record) -> JobRow:
         "failed",
     )
     return JobRow(
-        **{name: record[name] for name in (*same, "reused", "priority", "error")},
+        **{name: record[name] for name in (*same, *_LATER)},
         state=JobState(record["state"]),
         root=record["root"].encode(),
         model_id=None,
@@ -57,6 +57,9 @@ def job_of(record: Record) -> JobRow:
         started_at=_when(record["started_at"]),
         finished_at=_when(record["finished_at"]),
     )
+
+
+_LATER = ("reused", "priority", "error", "max_failures", "trouble", "done_before")
 
 
 def summary_of(record: Record) -> Summary:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
+from threading import Event as Flag
 from typing import Any, TypeVar
 
 import httpx2
@@ -16,11 +17,15 @@ from api.client import calls, shapes
 from api.client.calls import form_of
 from api.client.connection import Connection
 from api.client.errors import BrokenAnswer, ClientError, Unavailable, Unreachable
-from api.client.events import PATIENCE_S, Event, Trail
-from api.client.files import Sending, files_of
+from api.client.events import Event, Trail
+from api.client.files import Sending
+from api.client.manifests import sendings
+from api.client.retrying import PATIENCE_S
+from api.client.sending import Letter, in_order
 from api.client.tables import Table
 from models.records import ModelFacts
 from store.facets import Summary
+from store.query import Order
 from store.results import Filter, ResultRow
 from store.rows import JobRow
 from store.run_rows import EpochRow, FindingRow, RunRow
@@ -33,7 +38,8 @@ class Client(Connection):
     """A Pixmill server. Close it, or use it as a context manager; safe for many threads at once.
 
     `server` and `token` default to PIXMILL_SERVER and PIXMILL_TOKEN; of a server on this machine, to the token in the
-    home folder. `timeout_s` is for one answer, not for streams. `transport` is for tests. Methods raise ClientError.
+    home folder. `timeout_s` is for one answer, not for streams; `patience_s`, how long to wait for a server that takes
+    no connection, as one that restarts. `transport` is for tests. Methods raise ClientError.
     """
 
     # Submitting
@@ -62,17 +68,25 @@ class Client(Connection):
         return self.call(calls.estimate({"kind": kind, "source": dict(source), **chosen}))
 
     def upload(self, paths: Sequence[str | Path]) -> str:
-        """Send files, or folders with all that is in them; returns the id for `{"upload": id}`."""
-        return self.send(files_of(paths))
+        """Send files, whole folders, or one manifest and what it names; returns the id for `{"upload": id}`."""
+        with sendings(paths) as files:
+            return self.send(files)
 
     def send(self, files: Iterable[Sending], note: Callable[[int], None] | None = None) -> str:
-        """Send files as one upload; `note` hears how many are there. Forgets the upload where that fails."""
+        """Send files as one upload, several at once; `note` hears how many are there, in their order.
+
+        Forgets the upload where that fails.
+        """
         upload_id = self.call(calls.open_upload())
+
+        def put(sending: Sending, given_up: Flag) -> None:
+            self.call(calls.put_file(upload_id, sending.name), partial(Letter, sending.path, given_up))
+
         try:
-            for n, sending in enumerate(files, 1):
-                self.call(calls.put_file(upload_id, sending.name), sending.open)
-                if note is not None:
-                    note(n)
+            with closing(in_order(put, files)) as arrivals:
+                for n in arrivals:
+                    if note is not None:
+                        note(n)
         except BaseException:
             self._forget(upload_id)
             raise
@@ -107,19 +121,19 @@ class Client(Connection):
 
     def pause(self, job_id: int) -> JobRow:
         """Pause a job."""
-        return self.call(calls.move(job_id, "pause"))
+        return self.call(calls.pause(job_id))
 
-    def resume(self, job_id: int) -> JobRow:
-        """Let a paused job go on."""
-        return self.call(calls.move(job_id, "resume"))
+    def resume(self, job_id: int, max_failures: str | int | None = None) -> JobRow:
+        """Let a paused job go on, or the rest of one that failed; from now on up to so many failures (500, "5%")."""
+        return self.call(calls.resume(job_id, max_failures))
 
     def cancel(self, job_id: int, *, keep_best: bool = False) -> JobRow:
         """Cancel a job; a training, with `keep_best`, makes a model of its best epoch."""
         return self.call(calls.cancel(job_id, keep_best=keep_best))
 
-    def retry(self, job_id: int, codes: Sequence[str] = ()) -> JobRow:
+    def retry(self, job_id: int, codes: Sequence[str] = (), max_failures: str | int | None = None) -> JobRow:
         """Run again what failed, and what was never run."""
-        return self.call(calls.retry(job_id, codes))
+        return self.call(calls.retry(job_id, codes, max_failures))
 
     def set_priority(self, job_id: int, priority: int) -> JobRow:
         """0 goes first, 9 last."""
@@ -164,13 +178,13 @@ class Client(Connection):
 
     # Results
 
-    def results(self, job_id: int, **chosen: Any) -> Iterator[ResultRow]:
+    def results(self, job_id: int, *, order: Order = "item", **chosen: Any) -> Iterator[ResultRow]:
         """Every matching result, streamed; `chosen` as in store.results.Filter: label, status, min_score, wrong, …"""
-        return self.matching(job_id, Filter(**chosen))
+        return self.matching(job_id, Filter(**chosen), order)
 
-    def matching(self, job_id: int, chosen: Filter | None = None) -> Iterator[ResultRow]:
+    def matching(self, job_id: int, chosen: Filter | None = None, order: Order = "item") -> Iterator[ResultRow]:
         """Every result that a filter chooses, streamed."""
-        with self.stream(calls.results(job_id, chosen, "jsonl")) as response:
+        with self.stream(calls.results(job_id, chosen, "jsonl", order)) as response:
             for line in response.iter_lines():
                 yield shapes.result_of(json.loads(line))
 
@@ -178,17 +192,25 @@ class Client(Connection):
         """Every matching result, in memory, as columns."""
         return Table.of(self.results(job_id, **chosen))
 
-    def download(self, job_id: int, file: str | Path, **chosen: Any) -> int:
+    def download(self, job_id: int, file: str | Path, *, order: Order = "item", **chosen: Any) -> int:
         """Write all matching results to a .csv, .jsonl or .parquet file, as the server streams it; returns its bytes.
 
         The file is there whole or not at all. Raises BrokenAnswer, ValueError for another ending.
         """
         path = Path(file)
-        return self.save(calls.results(job_id, Filter(**chosen), form_of(path)), path)
+        return self.save(calls.results(job_id, Filter(**chosen), form_of(path), order), path)
 
     def label(self, job_id: int, idx: int, text: str) -> None:
         """Give an item the label that it should have; what the model said stays."""
         self.call(calls.label(job_id, idx, text))
+
+    def evaluation(self, job_id: int) -> Mapping[str, Any]:
+        """How good the model was in a job over labelled images: figures, classes, confusion matrix. Raises NotFound."""
+        return self.call(calls.evaluation(job_id))
+
+    def record_evaluation(self, job_id: int, split: str | None = None) -> Mapping[str, Any]:
+        """Have the figures of a job that is over, over labelled images, written into the server's database."""
+        return self.call(calls.record_evaluation(job_id, split))
 
     # Runs and models
 
@@ -223,6 +245,18 @@ class Client(Connection):
     def workers(self) -> Sequence[Mapping[str, Any]]:
         """The workers that signed in."""
         return self.call(calls.workers())
+
+    def tokens(self) -> Iterator[Mapping[str, Any]]:
+        """Every token, the oldest first, without its secret. Needs an admin's token, as the next two do."""
+        return self.pages(calls.tokens)
+
+    def make_token(self, name: str, **chosen: Any) -> Mapping[str, Any]:
+        """Make a token; `chosen`: owner, scope, expires_in_days, and its limits. Its secret is in this answer only."""
+        return self.call(calls.make_token({"name": name, **chosen}))
+
+    def revoke_token(self, token_id: str) -> None:
+        """End a token for good."""
+        self.call(calls.revoke_token(token_id))
 
     def ready(self) -> Mapping[str, Any]:
         """Whether the server can do work now: its `status`, and its `checks`, part by part."""

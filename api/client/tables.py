@@ -37,7 +37,10 @@ class Table:
         return import_module("pandas").DataFrame(dict(self.columns))
 
     def to_arrow(self) -> Any:
-        """A pyarrow.Table. Raises ImportError where pyarrow is not installed."""
-        return import_module("pyarrow").table(
-            {name: values for name, values in self.columns.items() if name != "extra"}
-        )
+        """A pyarrow.Table, with the columns of a Parquet export. Raises ImportError where pyarrow is not installed."""
+        arrow = import_module("pyarrow")
+        columns = dict(self.columns)
+        if "extra" in columns:  # texts by name, of which each row may have others
+            pairs = [list(values.items()) for values in columns["extra"]]
+            columns["extra"] = arrow.array(pairs, arrow.map_(arrow.string(), arrow.string()))
+        return arrow.table(columns)

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -31,8 +32,7 @@ class Channel:
         self.listeners = 0
         self.look_at = look_at
         self.count = 0  # of all that was ever told here
-        self.progress: dict[str, Any] | None = None
-        self.end: dict[str, Any] | None = None
+        self.last = Look((), None, None)  # what the last look has found
         self.is_over = False  # nothing more will be told here
         self.is_closed = asyncio.Event()  # the server is going
         self._latest = latest
@@ -93,8 +93,9 @@ class Channel:
             self._position = told.after(self._position)
         self._told.extend(look.told)
         self.count += len(look.told)
-        is_news = bool(look.told) or look.end is not None or steady(look.progress) != steady(self.progress)
-        self.progress, self.end = look.progress, look.end
+        is_same = steady(look.progress) == steady(self.last.progress) and self.last.is_whole
+        is_news = bool(look.told) or look.end is not None or not is_same
+        self.last = replace(look, told=())
         self.is_over = look.end is not None
         if is_news:
             self._announce()

@@ -26,6 +26,7 @@ class Listener:
         self._clock = asyncio.get_running_loop().time
         self._until = None if for_s is None else self._clock() + for_s
         self._shown: dict[str, Any] = {}
+        self._shown_at = 0.0  # when the look that found it had ended
         self._heard = 0  # of what the channel has told
         self._has_ended = False
 
@@ -43,8 +44,8 @@ class Listener:
             if not told.is_known(self._position):
                 self._position = told.after(self._position)
                 yield encoded(told.name, told.data, self._position)
-        if look.progress is not None and look.is_whole and steady(look.progress) != self._shown:
-            self._shown = steady(look.progress)
+        if look.progress is not None and self._is_newer(look):
+            self._shown, self._shown_at = steady(look.progress), look.ended
             yield encoded("progress", look.progress, self._position)
         if look.end is not None:
             self._has_ended = True
@@ -67,14 +68,19 @@ class Listener:
             elif not await self._channel.news(self._patience()):
                 yield None
 
+    def _is_newer(self, look: Look) -> bool:
+        """Whether its progress is another one than was shown, and later: the poller and this listener look apart."""
+        is_other = look.is_whole and steady(look.progress) not in ({}, self._shown)
+        return is_other and look.begun >= self._shown_at
+
     def _has_news(self) -> bool:
-        told = self._heard < self._channel.count or self._channel.end is not None
-        return told or steady(self._channel.progress) not in ({}, self._shown)
+        told = self._heard < self._channel.count or self._channel.last.end is not None
+        return told or self._is_newer(self._channel.last)
 
     async def _news(self) -> AsyncIterator[Look | None]:
         new, self._heard = self._channel.since(self._heard), self._channel.count
         if new is not None:
-            yield Look(tuple(new), self._channel.progress, self._channel.end)
+            yield replace(self._channel.last, told=tuple(new))
             return
         async for look in self._history():  # so slow that it was forgotten here
             yield look
@@ -98,7 +104,7 @@ class Listener:
             return True
         if at_least_once:
             return self._until is not None and self._clock() > self._until + TROUBLE_S
-        over = self._channel.is_over and self._channel.end is None
+        over = self._channel.is_over and self._channel.last.end is None
         return over or (self._until is not None and self._clock() >= self._until)
 
     def _patience(self) -> float:

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastapi.sse import format_sse_event
+from sqlalchemy import text
 
 from api.following.position import Position
 from store import runs
 from store.database import Database
 from store.errors import UnknownJob, UnknownRun
-from store.events import EventRow, events_after, last_event
-from store.insights import job as read_job
+from store.events import EventRow, last_event, read_after
+from store.insights import read_job
 from store.moments import rfc3339
 from store.records import epoch_record, json_text, progress_record
 from store.rows import JobRow
@@ -48,29 +49,40 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What one look at a job has found since a position. `end`: its last word, where there is nothing more to come."""
+    """What one look at a job has found since a position. `end`: its last word, where there is nothing more to come.
+
+    `begun` and `ended` (of time.monotonic): a look that began after another had ended has seen what came later.
+    """
 
     told: tuple[Told, ...]
     progress: dict[str, Any] | None
     end: dict[str, Any] | None
     is_whole: bool = True  # False: there is more, look again
+    begun: float = 0.0
+    ended: float = 0.0
 
 
 def look(database: Database, job_id: int, since: Position) -> Look:
-    """What is new of a job. Each query is a transaction of its own: nothing stays open. Raises StoreError.
-
-    The job is read first: a job that is over has written its last event in the same transaction.
-    """
+    """What is new of a job; nothing stays open. Raises StoreError."""
+    begun = time.monotonic()
     try:
-        row = read_job(database, job_id)
+        row, found = _read(database, job_id, since)
     except UnknownJob:
-        return Look((), None, {"job": job_id, "state": "removed", "error": None})
-    found = events_after(database, job_id, since.event, PAGE)
+        return Look((), None, {"job": job_id, "state": "removed", "error": None}, begun=begun, ended=time.monotonic())
     run = _run(database, row)
     epochs = _epochs(database, run, since)
     whole = len(found) < PAGE
     end = {"job": job_id, "state": row.state.value, "error": row.error} if row.state.is_final and whole else None
-    return Look((*map(_event, found), *epochs), _progress(row, run), end, whole)
+    told = (*map(_event, found), *epochs)
+    return Look(told, _progress(row, run), end, whole, begun=begun, ended=time.monotonic())
+
+
+def _read(database: Database, job_id: int, since: Position) -> tuple[JobRow, list[EventRow]]:
+    """The job and its events as of one moment: its state is that of the last event. Raises UnknownJob, StoreError."""
+    with database.read() as connection:
+        if not database.is_sqlite:  # whose transactions see one moment anyway
+            connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
+        return read_job(connection, job_id), read_after(connection, job_id, since.event, PAGE)
 
 
 def latest(database: Database, job_id: int) -> Position:

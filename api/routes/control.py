@@ -10,7 +10,7 @@ from api.access import Caller, Submitter, own_job
 from api.context import Context, Here
 from api.problems import Problem, documented, problem_of
 from api.schemas.jobs import Job as JobShape
-from api.schemas.submit import Action, Actions, Cancel, Change, Outcome, Outcomes, Retry
+from api.schemas.submit import Action, Actions, Cancel, Change, Outcome, Outcomes, Resume, Retry
 from api.schemas.text import Id
 from api.submission.asked import queue_full
 from api.submission.service import Submissions
@@ -42,13 +42,14 @@ def pause_job(job: JobId, here: Here, caller: Submitter) -> Record:
 @router.post(
     "/jobs/{job}/resume",
     operation_id="resumeJob",
-    summary="Resume a paused job",
+    summary="Resume a paused job, or the rest of one that failed",
     response_model=JobShape,
-    responses=MOVED,
+    responses=documented(*REFUSALS, "nothing-to-do", "queue-full"),
 )
-def resume_job(job: JobId, here: Here, caller: Submitter) -> Record:
-    """Let it go on where it was."""
-    return _act(here, caller, job, Actions(action="resume", jobs=[job]))
+def resume_job(job: JobId, here: Here, caller: Submitter, body: Annotated[Resume | None, Body()] = None) -> Record:
+    """Let it go on where it was; of one that failed, what failed stays as it is."""
+    limit = body.max_failures if body is not None else None
+    return _act(here, caller, job, Actions(action="resume", jobs=[job], max_failures=limit))
 
 
 @router.post(
@@ -70,7 +71,7 @@ def cancel_job(job: JobId, here: Here, caller: Submitter, body: Annotated[Cancel
 def retry_job(job: JobId, here: Here, caller: Submitter, body: Annotated[Retry | None, Body()] = None) -> Record:
     """All that failed, or only what failed with these codes, or none of it; in any case what has no result yet."""
     asked = body if body is not None else Retry()
-    return _act(here, caller, job, Actions(action="retry", jobs=[job], codes=asked.codes, what=asked.what))
+    return _act(here, caller, job, Actions(action="retry", jobs=[job], **asked.model_dump()))
 
 
 @router.patch(
@@ -138,10 +139,7 @@ def _move(here: Context, caller: Caller, job_id: int, asked: Actions) -> None:
     elif asked.priority is not None:
         jobs.set_priority(here.database, job_id, asked.priority)
     else:
-        if action == "resume":
-            jobs.resume(here.database, job_id)  # what is paused waits already, for the limit too
-        else:
-            _retry(here, caller, job_id, asked)
+        _go_on(here, caller, job_id, asked)
         here.part(Submissions).bell.ring(job_id, "train" if row.kind == "finetune" else "classify")
 
 
@@ -152,9 +150,13 @@ def _cancel(here: Context, job_id: int, *, keep_best: bool) -> None:
         scan.unwanted.set()  # one of another process finds it out at its next write
 
 
-def _retry(here: Context, caller: Caller, job_id: int, asked: Actions) -> None:
+def _go_on(here: Context, caller: Caller, job_id: int, asked: Actions) -> None:
+    limits: dict[str, Any] = {"max_failures": asked.max_failures, "most": caller.limits.queued_items}
     try:
-        jobs.retry(here.database, job_id, asked.codes, what=asked.what, most=caller.limits.queued_items)
+        if asked.action == "resume":
+            jobs.resume(here.database, job_id, **limits)
+        else:
+            jobs.retry(here.database, job_id, asked.codes, what=asked.what, **limits)
     except QueueFull as error:
         raise queue_full(error) from None
 

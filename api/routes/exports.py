@@ -11,10 +11,10 @@ from starlette.responses import Response
 
 from api.access import Reader, own_job
 from api.context import Here
-from api.exports import Exports, ParquetSource, Source, TextSource
+from api.exports import Exports, ParquetSource, Source, TextSource, Wanted
 from api.problems import Problem, documented
 from api.routes.jobs import JobId
-from api.schemas.results import Chosen
+from api.schemas.results import ExportAsked
 from worker.exporting.parquet import NoParquet, has_parquet
 
 router = APIRouter(tags=["results"])
@@ -37,18 +37,15 @@ Form = Annotated[Literal["csv", "jsonl", "parquet"], Path(description="The file'
         **documented("not-found", "not-installed", "too-many-exports"),
     },
 )
-def get_export(here: Here, caller: Reader, job: JobId, form: Form, asked: Annotated[Chosen, Query()]) -> Response:
-    """Identical to what `pixmill results --out` writes: in the order of the items, honouring the filter.
-
-    There is no `order`: another order would need all rows at once before the first is sent.
-    """
+def get_export(here: Here, caller: Reader, job: JobId, form: Form, asked: Annotated[ExportAsked, Query()]) -> Response:
+    """Identical to what `pixmill results --out` writes. `item` is by number here, also with `path_prefix` or `glob`."""
     row = own_job(here, caller, job)
-    chosen = asked.filter()
+    wanted = Wanted(job, asked.filter(), asked.order)
     make: Callable[[], Source]
     if form == "parquet":
         if not has_parquet():
             raise Problem("not-installed", str(NoParquet()))
-        make = partial(ParquetSource, here.settings.database, job, chosen)
+        make = partial(ParquetSource, here.settings.database, wanted)
     else:
-        make = partial(TextSource, here.database, job, chosen, form, row.top_k)
+        make = partial(TextSource, here.database, wanted, form, row.top_k)
     return here.part(Exports).start(caller.token_id, make, TYPES[form], f"job-{job}-results.{form}")

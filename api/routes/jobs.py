@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from api.access import Reader, own_job
 from api.context import Here
-from api.paging import decode_cursor, encode_cursor, json_response, page_response
+from api.paging import decode_cursor, encode_cursor, json_response, page_of
 from api.problems import documented
 from api.schemas.jobs import JobDetailOut, JobPage, JobsAsked, SummaryOut
 from api.schemas.text import Id
@@ -43,9 +43,7 @@ def get_jobs(request: Request, here: Here, caller: Reader, asked: Annotated[Jobs
     )
     if asked.owner is not None and not caller.sees(asked.owner):
         rows = []
-    shown = rows[: asked.limit]
-    cursor = encode_cursor([shown[-1].id], binding) if len(rows) > asked.limit else None
-    return page_response(request, [job_record(row) for row in shown], cursor)
+    return page_of(request, rows, asked.limit, lambda row: encode_cursor([row.id], binding), job_record)
 
 
 @router.get(

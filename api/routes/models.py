@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -19,10 +19,11 @@ from api.guards import raw_body
 from api.images.gate import Gate, Shares
 from api.images.sending import Sendable, disposition, send_file
 from api.intake import Intake, Wishes, receive
-from api.paging import decode_cursor, encode_cursor, json_response, page_response
+from api.paging import decode_cursor, encode_cursor, json_response, page_of
 from api.problems import Problem, documented
 from api.schemas import models as schemas
 from api.schemas.pages import Cursor, Limit
+from api.words import for_http
 from models.bundles import export_bundle
 from models.errors import InvalidModel, UnknownModel
 from models.manifest import ModelVersion
@@ -68,10 +69,11 @@ def models(
     """By name, then by number. `path` is empty for all but administrators."""
     after = decode_cursor(cursor, ["models"], str, int)
     rows = [one for one in _all(here) if after is None or (one.manifest.name, one.manifest.version) > after]
-    shown = rows[:limit]
-    last = shown[-1].manifest if len(rows) > limit else None
-    following = encode_cursor((last.name, last.version), ["models"]) if last is not None else None
-    return page_response(request, _records(here, caller, shown), following)
+
+    def cursor_of(one: ModelVersion) -> str:
+        return encode_cursor((one.manifest.name, one.manifest.version), ["models"])
+
+    return page_of(request, rows, limit, cursor_of, lambda one: _record(here, caller, one))
 
 
 @router.get(
@@ -89,7 +91,7 @@ def model(request: Request, here: Here, caller: Reader, name: schemas.Name) -> R
         "name": latest.name,
         "latest": latest.version,
         "aliases": dict(here.registry.aliases(latest.name)),
-        "versions": _records(here, caller, versions),
+        "versions": [_record(here, caller, one) for one in versions],
     }
     return json_response(request, body)
 
@@ -158,7 +160,7 @@ def remove(
         try:
             here.registry.remove(found.reference, force=force)
         except InvalidModel as error:
-            raise Problem("conflict", str(error)) from error
+            raise Problem("conflict", for_http(str(error))) from error
 
 
 @router.put(
@@ -270,8 +272,8 @@ def _all(here: Context) -> list[ModelVersion]:
     return [one for name in here.registry.names() for one in reversed(list(here.registry.readable(name)))]
 
 
-def _records(here: Context, caller: Caller, versions: Sequence[ModelVersion]) -> list[Record]:
-    return [_told(caller, model_record(one, _aliases(here, one))) for one in versions]
+def _record(here: Context, caller: Caller, version: ModelVersion) -> Record:
+    return _told(caller, model_record(version, _aliases(here, version)))
 
 
 def _told(caller: Caller, record: Record) -> Record:
@@ -295,7 +297,7 @@ def _missing() -> Iterator[None]:
     try:
         yield
     except UnknownModel as error:
-        raise Problem("not-found", str(error), near=list(error.near)) from error
+        raise Problem("not-found", for_http(str(error)), near=list(error.near)) from error
 
 
 @contextlib.contextmanager
@@ -330,7 +332,7 @@ def _gone(folder: Path) -> None:
 
 def _created(request: Request, here: Context, answer: Record) -> Response:
     found = here.registry.get(str(answer["reference"]))
-    record = {**model_record(found, _aliases(here, found)), "notes": answer["notes"]}
+    record = {**model_record(found, _aliases(here, found)), "notes": [for_http(note) for note in answer["notes"]]}
     made = json_response(
         request, record, {"Location": f"{_base(request)}/{found.manifest.name}/{found.manifest.version}"}
     )

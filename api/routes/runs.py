@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Annotated, Any, TypeVar
 
-from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi import APIRouter, Body, Depends, Path, Query, Request
 from pydantic import Field
 from starlette.responses import Response
 
-from api.access import Caller, Reader, own_job
+from api.access import Caller, Reader, Submitter, own_job
 from api.context import Context, Here
 from api.measurements import Evaluated, Measurements, Ready
 from api.paging import decode_cursor, encode_cursor, is_known, json_response, page_response
@@ -20,6 +20,7 @@ from api.schemas.pages import Cursor, Limit
 from api.schemas.results import Results
 from api.schemas.text import Id, Plain
 from api.turns import InTurn
+from models.datasets.splits import understand
 from store.errors import UnknownRun
 from store.query import key_kinds, page
 from store.records import epoch_record, result_record, run_record
@@ -29,6 +30,7 @@ from store.run_facts import facts_of
 from store.run_rows import RunRow
 from store.runs import epochs_of, list_runs, resolve_run
 from worker.measuring import calibration_records, cell_records, class_records
+from worker.recording import record_measured
 
 router = APIRouter(tags=["runs"], route_class=InTurn)
 
@@ -155,6 +157,30 @@ def job_evaluation(request: Request, here: Here, caller: Reader, job: Id) -> Res
     """Over what is classified so far."""
     found = _evaluated(here, own_job(here, caller, job).id, f"Job {job}")
     return _ready(request, found.ready)
+
+
+@router.put(
+    "/jobs/{job}/evaluation",
+    operation_id="record_evaluation",
+    summary="Write down how good a model was in a finished job over labelled images",
+    response_model=schemas.Evaluation,
+    responses=documented("not-found", "illegal-move", "invalid-recipe", "unavailable"),
+)
+def record_evaluation(
+    here: Here, caller: Submitter, job: Id, body: Annotated[schemas.Recorded | None, Body()] = None
+) -> Response:
+    """The figures become a row of the database, which `v_evaluations` shows beside the others; again, they replace it.
+
+    `pixmill evaluate` asks for it once its job is over. Answers with the figures.
+    """
+    row = own_job(here, caller, job)
+    if not row.state.is_final:
+        raise Problem("illegal-move", f"Job {job} is {row.state.value}: its figures are written down once it is over.")
+    split = body.split if body is not None else None
+    understand(split)
+    found = _evaluated(here, job, f"Job {job}")
+    record_measured(here.database, row, found.measured, split)
+    return Response(found.ready.data, headers={"ETag": found.ready.tag}, media_type="application/json")
 
 
 @router.get(

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from api.access import SCOPES, Admin, Reader
 from api.context import Here
 from api.known import KnownTokens
-from api.paging import decode_cursor, encode_cursor, page_response
+from api.paging import decode_cursor, encode_cursor, page_of
 from api.problems import Problem, documented
 from api.schemas.pages import MOST, Cursor, Limit
 from api.schemas.text import Output
@@ -62,9 +62,7 @@ def list_tokens(
     binding = ["tokens"]
     after = decode_cursor(cursor, binding, float, str)
     rows = [row for row in tokens.list_tokens(here.database) if after is None or (row.created_at, row.id) > after]
-    shown = rows[:limit]
-    more = encode_cursor((shown[-1].created_at, shown[-1].id), binding) if len(rows) > limit else None
-    return page_response(request, [token_record(row) for row in shown], more)
+    return page_of(request, rows, limit, lambda row: encode_cursor((row.created_at, row.id), binding), token_record)
 
 
 @router.post("/tokens", operation_id="create_token", summary="Make a token", status_code=201)

@@ -72,6 +72,9 @@ class Job(Output):
     started_at: Time | None
     finished_at: Time | None
     error: str | None
+    done_before: int = Field(description="Results of before the last retry; started_at and the speed are of the rest.")
+    max_failures: str | None = Field(description="How many images may fail before it stops: 500, 5%, none.")
+    trouble: str | None = Field(description="What it waits for where nothing goes on: space on a disk.")
 
 
 class JobDetailOut(Job):

@@ -42,10 +42,15 @@ class Chosen(Asked):
         return Filter(**{name: getattr(self, name) for name in Chosen.model_fields})
 
 
-class ResultsAsked(Chosen):
-    """Which results, in which order, from where on."""
+class ExportAsked(Chosen):
+    """Which results, all of them, in which order."""
 
     order: OrderAsked = "item"
+
+
+class ResultsAsked(ExportAsked):
+    """Which results, in which order, from where on."""
+
     limit: Limit = DEFAULT_LIMIT
     cursor: Cursor | None = None
 

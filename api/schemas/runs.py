@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from api.schemas.text import MAX_ID, Output
+from api.schemas.text import MAX_ID, Input, Output, Plain
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0, le=MAX_ID)]
@@ -126,6 +126,17 @@ class Evaluation(Output):
     calibration_error: float
     classes: list[ClassScores]
     confusion: list[ConfusionCell]
+
+
+class Recorded(Input):
+    """What is said of an evaluation that is written down."""
+
+    split: (
+        Annotated[
+            str, Field(min_length=1, max_length=16, description="Of which part of the data: train, val, test."), Plain
+        ]
+        | None
+    ) = None
 
 
 class Finding(Output):

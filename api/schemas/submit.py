@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    WithJsonSchema,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from api.schemas.text import CONTRADICTION, MAX_ID, Digits, Id, Input, Output, Plain, Text4k, Text64, Text256
 from models.recipes import Mode
+from store.failure_limits import EXPECTED, PATTERN, Limit
 from store.jobs import What
+from worker.failures import ITEM_CODES, unknown_codes
 
 MAX_PATHS, MAX_GLOBS, MAX_ACTIONS, MAX_KEYS = 10_000, 100, 1000, 100
 
@@ -19,6 +32,35 @@ Globs = Annotated[list[Annotated[str, Field(min_length=1, max_length=1024), Plai
 Priority = Annotated[int, Field(ge=0, le=9, description="0 goes first, 9 last."), Digits]
 Epochs = Annotated[int, Field(ge=1, le=10_000), Digits]
 Labels = Literal["none", "folder"]
+LIMIT = "It stops once more images failed: so many (500), or such a share (5%); none: never."
+
+
+def _limit(value: object) -> str:
+    """A number, or text as the command line takes it."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and value == int(value):
+        value = str(int(value))
+    if not isinstance(value, str) or re.fullmatch(PATTERN, value) is None:
+        raise ValueError(EXPECTED)
+    return Limit.of(value).text
+
+
+def _code(value: str) -> str:
+    if said := unknown_codes([value]):
+        raise ValueError(said)
+    return value
+
+
+MaxFailures = Annotated[
+    str,
+    BeforeValidator(_limit),
+    WithJsonSchema(
+        {"anyOf": [{"type": "integer", "minimum": 0, "maximum": 10**15 - 1}, {"type": "string", "pattern": PATTERN}]}
+    ),
+]
+Code = Annotated[
+    Text64, AfterValidator(_code), WithJsonSchema({"type": "string", "enum": [code.code for code in ITEM_CODES]})
+]
+Codes = Annotated[list[Code], Field(max_length=100)]
 
 
 def _only_such_keys(described: dict[str, Any]) -> None:
@@ -103,6 +145,9 @@ class ClassifyJob(_Submission):
     labels: Labels = Field("none", description="folder: true labels from the folders' names.")
     top_k: Annotated[int, Field(ge=1, le=20), Digits] = 5
     reuse: bool = Field(True, description="Take known answers for identical files.")
+    max_failures: MaxFailures | None = Field(
+        None, description=f"{LIMIT} Without it, where the first images all fail for one common cause."
+    )
 
 
 class EvaluateJob(_Submission):
@@ -143,7 +188,10 @@ class Cancel(Input):
     keep_best: bool = False
 
 
-Codes = Annotated[list[Text64], Field(max_length=100)]
+class Resume(Input):
+    """How to go on."""
+
+    max_failures: MaxFailures | None = Field(None, description=f"{LIMIT} Without it, one that stopped has none.")
 
 
 class Retry(Input):
@@ -151,6 +199,7 @@ class Retry(Input):
 
     codes: Codes = Field([])
     what: What = Field("both", description="left: only what was never run; what failed stays as it is.")
+    max_failures: MaxFailures | None = Field(None, description=f"{LIMIT} Without it, what it was.")
 
     @model_validator(mode="after")
     def _check_what(self) -> Self:
@@ -181,7 +230,7 @@ Action = Literal["pause", "resume", "cancel", "retry", "priority", "delete"]
 
 
 class Actions(Retry):
-    """One action on many jobs. `codes` and `what` are of a retry, `keep_best` of a cancel."""
+    """One action on many jobs. `codes`, `what` and `max_failures` are of what runs again, `keep_best` of a cancel."""
 
     action: Action
     jobs: Annotated[list[Id], Field(min_length=1, max_length=MAX_ACTIONS)]

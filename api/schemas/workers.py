@@ -21,6 +21,7 @@ class Worker(Output):
     images: int
     started_at: str
     seen_at: str
+    trouble: Annotated[str | None, Field(description="What it waits for: space on a disk.")]
 
 
 class Workers(Output):

@@ -24,7 +24,7 @@ from store.run_rows import RunRow
 from store.runs import find_run
 from worker.finetuning import Training, settled
 from worker.past import past_job
-from worker.wishes import FIXED, Wishes, further_recipe, new_recipe
+from worker.wishes import FIXED, Wishes, further_recipe, new_recipe, reached_of
 
 AnyJob = ClassifyJob | EvaluateJob | FinetuneJob
 _BODY: TypeAdapter[AnyJob] = TypeAdapter(Job)
@@ -186,7 +186,7 @@ def _continued(context: Context, caller: Caller, body: FinetuneJob) -> Training:
     if body.recipe is None:
         recipe = further_recipe(before, run.epochs, _wishes(body), add_epochs=body.add_epochs)
     else:
-        recipe = _further_document(before, body)
+        recipe = _further_document(before, run.epochs, body)
     return Training(body.name or run.name, recipe)
 
 
@@ -200,8 +200,11 @@ def _own_run(context: Context, caller: Caller, run_id: int) -> RunRow:
     return run
 
 
-def _further_document(before: Recipe, body: FinetuneJob) -> Recipe:
-    """The whole further recipe as a client made it: what a run keeps must be as it was."""
+def _further_document(before: Recipe, done: int, body: FinetuneJob) -> Recipe:
+    """The whole further recipe as a client made it: what a run keeps must be as it was, and there must be more of it.
+
+    `done`: epochs that the run has trained.
+    """
     others = (body.mode, body.base, body.preset, body.epochs, body.add_epochs)
     if body.set or any(choice is not None for choice in others):
         raise Problem("contradictory", "With continue_run, give either the whole recipe or single choices, not both.")
@@ -209,8 +212,8 @@ def _further_document(before: Recipe, body: FinetuneJob) -> Recipe:
     changed = [key for key in FIXED if getattr(recipe, key) != getattr(before, key)]
     if changed:
         raise Problem("invalid-recipe", f"A run that goes on keeps {', '.join(changed)}. Start a new one instead.")
-    if recipe.total_epochs <= before.total_epochs and recipe.epochs <= before.epochs:
-        raise Problem("invalid-recipe", f"The run has {before.total_epochs} epochs; expected a recipe with more.")
+    if recipe.total_epochs <= (reached := reached_of(before, done)):
+        raise Problem("invalid-recipe", f"The run has {reached} epochs; expected a recipe with more.")
     return recipe
 
 

@@ -95,7 +95,8 @@ class Planner:
         database, registry = self._context.database, self._context.registry
         if isinstance(asked.body, ClassifyJob):
             scan = Scan(source)
-            choices = Choices(asked.body.top_k, asked.body.reuse, asked.body.priority, asked.owner)
+            wanted = asked.body
+            choices = Choices(wanted.top_k, wanted.reuse, wanted.priority, asked.owner, wanted.max_failures)
             job = classify_job(database, source, registry.get(asked.model or ""), choices)
             return Plan(job, scan.items(None), source.ignored)
         dataset = check_dataset(source)

@@ -92,10 +92,18 @@ class Scanner:
         with self._lock:
             self.live[ticket.job_id] = ticket
             if len(self._threads) < min(THREADS, len(self.live)):
-                thread = threading.Thread(target=self._run, name=f"scan-{len(self._threads)}", daemon=True)
-                self._threads.append(thread)
-                thread.start()
+                self._hire()
         self._tickets.put(ticket)
+
+    def _hire(self) -> None:
+        """One more thread. Where there is none to be had, the next ticket tries again, and so does housekeeping."""
+        thread = threading.Thread(target=self._run, name=f"scan-{len(self._threads)}", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            log.warning("no thread can be started to look through sources: %s", error)
+            return
+        self._threads.append(thread)
 
     def give_up(self, ticket: Ticket) -> None:
         """Remove a job that nobody was told of: now, or once the database is back."""
@@ -105,7 +113,10 @@ class Scanner:
         self._settle(ticket, self._discard(ticket))
 
     def try_again(self) -> None:
-        """Go on with what the database was away for."""
+        """Go on with what the database was away for, and with what no thread could be started for."""
+        with self._lock:
+            if self.live and not self._threads:
+                self._hire()
         for _ in range(len(self._owed)):
             ticket = self._owed.popleft()
             if not ticket.done.done():

@@ -53,18 +53,20 @@ class Reception:
         """Take the request's body; True where a file of this name was replaced. Raises Problem, StoreError, OSError."""
         declared = int(request.headers.get("content-length") or 0)
         file = await run_in_threadpool(self._begin, declared)
+        last = b""
         try:
-            try:
-                async for portion in _portions(request):
-                    await run_in_threadpool(self._write, file, portion)
-            finally:
-                await run_in_threadpool(file.close)
-            return await run_in_threadpool(self._finish)
-        except ClientDisconnect:
-            raise Problem("bad-request", "The connection ended before the file did.") from None
+            async for portion in _portions(request):
+                if last:
+                    await run_in_threadpool(self._write, file, last)
+                last = portion
+            return await run_in_threadpool(self._end, file, last)  # a small file is done in this one step
+        except BaseException as error:
+            await run_in_threadpool(self._drop, file)
+            if isinstance(error, ClientDisconnect):
+                raise Problem("bad-request", "The connection ended before the file did.") from None
+            raise
         finally:
             self._arriving.take(self._upload.owner, -self.size)
-            await run_in_threadpool(self._part.unlink, missing_ok=True)
 
     def _begin(self, declared: int) -> BinaryIO:
         if self._upload.files >= MOST_FILES:
@@ -83,6 +85,17 @@ class Reception:
             check_room(self._context.settings)
         file.write(portion)
 
+    def _end(self, file: BinaryIO, last: bytes) -> bool:
+        with file:
+            if last:
+                self._write(file, last)
+        return self._finish()
+
+    def _drop(self, file: BinaryIO) -> None:
+        """Leave nothing of a file that did not arrive."""
+        file.close()
+        self._part.unlink(missing_ok=True)
+
     def _check_quota(self, more: int) -> None:
         most = self._caller.limits.upload_bytes
         if most is not None and self._lies + more > most:
@@ -98,11 +111,11 @@ class Reception:
             raise Problem("invalid", "Expected a file, got an empty body.")
         before = self._before()
         is_new, more = before is None, self.size - (before or 0)
-        if uploads.add(self._context.database, self._upload.id, files=int(is_new), size_bytes=more) is None:
+        counted = uploads.add(self._context.database, self._upload.id, files=int(is_new), size_bytes=more)
+        if counted is None:
             raise Problem("conflict", f"Upload {self._upload.id} takes no more files: a job reads it, or it is gone.")
         try:
-            most = self._caller.limits.upload_bytes
-            self._lies = uploads.used_bytes(self._context.database, self._upload.owner)
+            most, self._lies = self._caller.limits.upload_bytes, counted
             if most is not None and self._lies > most:  # two of several processes were each within the limit
                 self._check_quota(0)
             self._place()

@@ -87,11 +87,20 @@ class Sender:
             leased = hooks.due(self._database, 1, lease_s=LEASE_S, per_owner=SENDERS // 2)
             if not leased:
                 break
+            self._begin(leased[0])
             started += 1
-            call = threading.Thread(target=self._send, args=leased, name="webhook", daemon=True)
-            self._calls.add(call)
-            call.start()
         return started
+
+    def _begin(self, due: Due) -> None:
+        """Send one in a thread of its own. Raises RuntimeError where there is none to be had: it stays due."""
+        call = threading.Thread(target=self._send, args=(due,), name="webhook", daemon=True)
+        self._calls.add(call)
+        try:
+            call.start()
+        except RuntimeError:
+            self._calls.discard(call)
+            hooks.give_back(self._database, due.delivery)
+            raise
 
     def _send(self, due: Due) -> None:
         try:

@@ -373,3 +373,12 @@ def test_a_client_that_sends_too_much_over_a_socket_gets_its_413(served: Served)
     for answer in (declared, counted):
         assert answer.startswith(b"HTTP/1.1 413 "), answer[:200]
         assert json.loads(answer.partition(b"\r\n\r\n")[2])["type"] == "/errors#too-large"
+
+
+def test_a_form_where_a_file_is_expected_is_refused_with_what_to_send(app: FastAPI) -> None:
+    """What `curl -F file=@x.jpg` sends; `--data-binary` says that it is a form too, but is none."""
+    form = (b"content-type", b"multipart/form-data; boundary=x")
+    answer = ask(app, "POST", "/test/raw", [HOST, form], [b"--x\r\n", b"\r\n--x--"])
+    assert "--data-binary @FILE" in refused(answer, 415, "unsupported-media-type").json["detail"]
+    binary = (b"content-type", b"application/x-www-form-urlencoded")
+    assert ask(app, "POST", "/test/raw", [HOST, binary], [b"abc"]).json == {"bytes": 3}

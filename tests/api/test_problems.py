@@ -109,3 +109,14 @@ def test_a_route_documents_its_problems_by_status(slugs: tuple[str, ...]) -> Non
     assert set(entries) == {KINDS[slug].status for slug in slugs}
     for slug in slugs:
         assert f"`{slug}`" in entries[KINDS[slug].status]["description"]
+
+
+def test_a_name_that_is_not_known_is_told_without_the_frameworks_words() -> None:
+    told = from_validation([{"type": "extra_forbidden", "loc": ("query", "labl"), "msg": "Extra inputs"}], None)
+    assert str(told.detail).startswith("query.labl: nothing is called so here")
+
+
+def test_json_that_curl_calls_a_form_is_told_how_to_be_sent() -> None:
+    error = {"type": "model_attributes_type", "loc": ("body",), "msg": "Input should be a valid dictionary"}
+    told = from_validation([error], "application/x-www-form-urlencoded")
+    assert (told.kind, "`--json` instead of `-d`" in str(told.detail)) == ("unsupported-media-type", True)

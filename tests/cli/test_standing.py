@@ -183,6 +183,26 @@ def test_speeds_of_workers_and_jobs_come_from_what_is_done(
     assert (look.waiting, look.trouble) == (0, "")
 
 
+def test_at_the_end_nothing_is_said_to_be_starting(
+    tmp_path: Path, observed: tuple[Observer, Kept], home_database: Database
+) -> None:
+    observer, kept = observed
+    api = Kept(Program("api", "The API", kept.program.command, tmp_path / "api.log", tmp_path))
+    api.keep()
+    try:
+        observer._supervisor.others = [api]
+        assert [part.state for part in observer.look().parts] == ["starting", "not ours", "starting"]
+        observer._supervisor.begin_stop()
+        assert [part.state for part in observer.look().parts if part.kind != "broker"] == ["stopping", "stopping"]
+        assert kept.process
+        signed_in(home_database, kept.process.pid, "busy")
+        assert worker_line(observer).state == "finishing"
+        signed_in(home_database, kept.process.pid, "idle")
+        assert worker_line(observer).state == "stopping"
+    finally:
+        drain([api], 0, lambda: True)
+
+
 def test_a_database_that_is_away_is_trouble_and_no_end(
     observed: tuple[Observer, Kept], home_database: Database
 ) -> None:

@@ -96,6 +96,9 @@ READS = (
     ("jobs", "resume", "99"),
     ("jobs", "cancel", "{job}", "--keep-best"),
     ("jobs", "retry", "1"),
+    ("jobs", "retry", "{job}", "--code", "nonsense"),
+    ("jobs", "resume", "{job}", "--max-failures", "lots"),
+    ("classify", "{photos}", "--max-failures", "101%"),
     ("jobs", "rm", "99"),
     ("results", "{job}"),
     ("results", "{job}", "--json"),
@@ -104,6 +107,9 @@ READS = (
     ("results", "{job}", "--status", "failed", "--json"),
     ("results", "{job}", "--error-code", "not_image", "--json"),
     ("results", "{job}", "--wrong", "--max-score", "0.9", "--json"),
+    ("results", "{job}", "--order", "least_sure"),
+    ("results", "{job}", "--order", "most_wrong", "--label", "ant", "--json"),
+    ("results", "{job}", "--order", "best"),
     ("results", "99", "--json"),
     ("results", "{job}", "--status", "good"),
     ("runs", "list"),
@@ -177,6 +183,11 @@ WRITES = (
         ("jobs", "retry", "{last}", "--code", "truncated"),
         ("jobs", "rm", "{last}", "--json"),
         ("jobs", "show", "{last}"),
+    ),
+    (
+        ("classify", "{photos}", "--model", "fake", "--max-failures", "50%", "--detach", "--json"),
+        ("jobs", "follow", "{last}", "--json"),
+        ("jobs", "retry", "{last}", "--max-failures", "7", "--json"),
     ),
     (("evaluate", "{photos}", "--model", "fake", "--report", "report", "--json"),),
     (("sort", "{job}", "sorted", "--json"), ("sort", "{job}", "sorted", "--json", "--min-score", "0.5")),
@@ -263,3 +274,40 @@ def test_doctor_asks_the_server(place: Place, tmp_path: Path) -> None:
     points = {point["point"]: point["ok"] for point in map(json.loads, out.splitlines())}
     assert code == 0
     assert points == {"server": True, "database": True, "broker": True, "worker": True, "token": True}
+
+
+def test_an_evaluation_over_a_server_leaves_the_same_figures(place: Place, tmp_path: Path) -> None:
+    kept = []
+    for side, home, env in (("here", place.twin, place.twin.env()), ("there", place.served.home, place.served.env())):
+        words = ("evaluate", "{photos}", "--model", "fake", "--report", f"{side}-report", "--json")
+        code, out, err = place.ask(*words, env=env, cwd=tmp_path)
+        assert code == 6, err
+        columns = "images, accuracy, top5, macro_f1, ece, split, run_id"
+        (row,) = home.sql(f"SELECT {columns} FROM evaluations WHERE job_id = {json.loads(out)['job_id']}")
+        kept.append({name: round(value, 9) if isinstance(value, float) else value for name, value in row.items()})
+    assert kept[0] == kept[1]
+    assert kept[0]["images"] == 36
+
+
+def test_a_manifest_is_sent_with_what_it_names(place: Place, tmp_path: Path) -> None:
+    """Once beside its pictures, once elsewhere; the rows are those that it makes on this machine."""
+    shutil.copytree(place.photos, tmp_path / "mine")
+    for name, before in (("mine/labels.csv", ""), ("labels.csv", f"{tmp_path}/mine/")):
+        lines = [f"{before}{label}/{n:06}.png,{label},{n}" for label, n in (("ant", 1), ("bee", 101), ("cat", 201))]
+        manifest = tmp_path / name
+        manifest.write_text("\n".join(["file_name,label,camera", *lines, f"{before}ant/gone.png,ant,9"]) + "\n")
+        told = []
+        for more, env in ((), place.served.home.env()), (("--upload",), place.served.env()):
+            code, out, err = place.ask(
+                "classify", str(manifest), "--model", "fake", "--json", *more, env=env, cwd=tmp_path
+            )
+            assert code == 6, err
+            told.append(
+                [
+                    (row["label"], row["true_label"], row["extra"], row["error_code"])
+                    for row in map(json.loads, out.splitlines())
+                ]
+            )
+        assert told[1] == told[0]
+        assert [row[3] for row in told[0]] == [None, None, None, "missing"]
+        assert "gone.png" in err

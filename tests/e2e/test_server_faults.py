@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from tests.running import Home, eventually, write_images
-from tests.serving import Served, free_port, serving
+from tests.serving import Served, end, free_port, serving
 
 
 def pixmill(home: Home, environment: dict[str, str], *arguments: object) -> subprocess.CompletedProcess[str]:
@@ -117,3 +118,39 @@ def test_a_server_that_dies_in_the_middle_says_how_to_follow_again(fake_home: Ho
     assert process.returncode == 3, err
     assert f"jobs follow {job}" in err
     assert "cannot be reached" in err
+
+
+def test_following_waits_for_a_server_that_is_just_starting(fake_home: Home, tmp_path: Path) -> None:
+    """The very first question meets a closed port, as behind a supervisor that starts the API again."""
+    with serving(fake_home, [tmp_path]) as served:
+        job = submitted(served, tmp_path / "photos")
+        port = served.url.rpartition(":")[2]
+    command = fake_home.command("jobs", "follow", job)
+    follower = subprocess.Popen(
+        command, env=served.env(), cwd=fake_home.path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    api = None
+    try:
+        with pytest.raises(subprocess.TimeoutExpired):
+            follower.wait(3)  # long enough to have been refused, shorter than its patience
+        api = subprocess.Popen(
+            fake_home.command("api", "--port", port, "--root", tmp_path), env=fake_home.env(), cwd=fake_home.path,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        eventually(lambda: _asks(served, "/livez") is not None, 30, "the server")
+        headers = {"Authorization": f"Bearer {served.token}"}
+        httpx2.post(f"{served.api}/jobs/{job}/cancel", headers=headers).raise_for_status()
+        _, said = follower.communicate(timeout=60)
+        assert follower.returncode == 7, said
+    finally:
+        follower.kill()
+        follower.communicate()
+        if api is not None:
+            end(api)
+
+
+def _asks(served: Served, path: str) -> httpx2.Response | None:
+    try:
+        return httpx2.get(f"{served.url}{path}", timeout=5)
+    except httpx2.TransportError:
+        return None

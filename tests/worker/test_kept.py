@@ -112,6 +112,22 @@ def test_the_children_of_a_program_that_died_are_killed_before_it_starts_again(m
     eventually(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
 
 
+def test_a_program_that_hangs_is_killed_and_started_again_and_its_successor_is_not(make: Make) -> None:
+    told: list[str] = []
+    kept = make(DEAF, notify=told.append)
+    kept.keep()
+    first = kept.pid
+    kept.restart(first, "stood still")
+    assert kept.pid == 0
+    kept.not_before = 0.0
+    kept.keep()
+    second = kept.pid
+    kept.restart(first, "stood still")
+    assert kept.pid == second
+    assert len(told) == 1
+    assert told[0].startswith("It stood still; starting it again in 1 s. Log: ")
+
+
 def test_a_drain_waits_for_those_who_end_and_kills_those_who_do_not(make: Make) -> None:
     kept, deaf = make(SLEEP, "Kept"), make(DEAF, "Deaf")
     for one in (kept, deaf):

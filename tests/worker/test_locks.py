@@ -1,5 +1,6 @@
 """Locks on files: one holder at a time, freed by death."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -30,6 +31,19 @@ def test_only_one_process_holds_a_lock_and_its_death_frees_it(tmp_path: Path) ->
     holder.communicate()
     assert lock.acquire() is True
     assert lock.held
+
+
+def test_who_holds_a_lock_is_told_without_taking_it(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    assert FileLock(path).holder() is None
+    lock = FileLock(path)
+    assert lock.acquire()
+    assert FileLock(path).holder() == os.getpid()
+    path.write_text("somebody")
+    assert FileLock(path).holder() == 0
+    lock.release()
+    assert FileLock(path).holder() is None
+    assert lock.acquire()
 
 
 def test_a_released_lock_can_be_taken_again(tmp_path: Path) -> None:

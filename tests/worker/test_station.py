@@ -1,12 +1,15 @@
 """One worker's loop, in this process, with the stand-in engine and a real database."""
 
+import shutil
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 import worker.heartbeat
 from models.engines.fake import FakeEngine
@@ -20,6 +23,7 @@ from store.results import stream
 from store.rows import JobRow, NewResult
 from store.states import JobState
 from store.sweep import sweep
+from store.tables import shards
 from tests.databases import ready
 from tests.running import fake_model, write_images
 from worker.devices import CPU
@@ -83,6 +87,40 @@ def test_after_a_failed_commit_nothing_stays_leased_and_the_work_is_done_again(
     row = drained(database, station, job_id)
     assert (row.state, row.classified) == (JobState.DONE, 100)
     assert len(list(stream(database, job_id))) == 100
+
+
+@pytest.mark.parametrize("comes_back", ["at once", "later"])
+def test_a_database_that_went_away_costs_no_attempt(
+    comes_back: str, database: Database, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise shards would be halved, and images set aside in the end, for what no image can help."""
+    write_images(tmp_path / "photos", 100)
+    job_id = submit(database, settings, tmp_path / "photos")
+    station = Station(settings, CPU, lambda: False)
+    away = DatabaseUnavailable("pulled out")
+
+    def broken(*_: Any, **__: Any) -> None:
+        raise away
+
+    for _ in range(6):
+        with monkeypatch.context() as patch:
+            patch.setattr("worker.slices.commit_slice", broken)
+            with pytest.raises(DatabaseUnavailable):
+                station.drain()
+            if comes_back == "later":
+                patch.setattr("worker.station.release", broken)
+            with suppress(DatabaseUnavailable):
+                station.abandon(away)
+        station.place.owes = True
+        station.place.take()
+        sweep(database)
+        assert shard_facts(database) == {("ready", 0)}
+    assert drained(database, station, job_id).state is JobState.DONE
+
+
+def shard_facts(database: Database) -> set[tuple[str, int]]:
+    with database.read() as connection:
+        return {(row.state, row.attempt) for row in connection.execute(select(shards))}
 
 
 def test_a_worker_that_is_told_to_stop_gives_its_shard_back(
@@ -170,6 +208,32 @@ def test_a_model_that_this_machine_cannot_load_now_costs_no_image_its_name(
     row = drained(database, Station(settings, CPU, lambda: False), job_id)
     assert (row.state, row.failed, row.pending) == (JobState.FAILED, 0, 3)
     assert "Input/output error" in str(row.error)
+
+
+def test_a_job_whose_images_are_all_gone_stops_early_and_its_worker_goes_on_with_another(
+    database: Database, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk that they were on is not mounted any more: hundreds of rows say so, not all of a large shard."""
+    monkeypatch.setattr("store.scanning.shard_size", lambda count, _: count)
+    write_images(tmp_path / "gone", 1)
+    for n in range(1, 3000):
+        (tmp_path / "gone" / f"{n:06}.png").hardlink_to(tmp_path / "gone" / "000000.png")
+    write_images(tmp_path / "photos", 3)
+    gone, other = (submit(database, settings, tmp_path / name) for name in ("gone", "photos"))
+    shutil.rmtree(tmp_path / "gone")
+    station = Station(settings, CPU, lambda: False)
+    row = drained(database, station, gone)
+    assert (row.state, row.classified) == (JobState.FAILED, 0)
+    assert str(row.error).startswith("Stopped early: all of the first ")
+    assert f"images failed as missing, for example {tmp_path}/gone/000000.png: There is no file" in str(row.error)
+    assert 200 <= row.failed < 2500
+    assert read_job(database, other).state is JobState.DONE
+    with database.read() as connection:
+        held = connection.exec_driver_sql("SELECT COUNT(*) FROM shards WHERE state IN ('leased', 'ready')").scalar()
+    assert held == 0
+    jobs.resume(database, gone)
+    row = drained(database, station, gone)
+    assert (row.state, row.failed) == (JobState.DONE_WITH_ERRORS, 3000)
 
 
 class Freed:

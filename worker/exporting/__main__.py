@@ -1,6 +1,7 @@
 """`python -m worker.exporting`: writes a job's results as Parquet to stdout. The API's child: it never loads pyarrow.
 
-On stdin comes one JSON object: the database's URL, the job's number, the filter. Exit code 0 only if all is written.
+On stdin comes one JSON object: the database's URL, the job's number, the filter, the order. Exit code 0 only if all is
+written.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ import os
 import sys
 
 from store.database import Database
-from store.results import Filter, stream
+from store.query import walk
+from store.results import Filter
 from worker.exporting.parquet import write_parquet
 
 
@@ -21,7 +23,7 @@ def main() -> None:
         os.dup2(2, 1)  # whatever prints does not end up inside the file
         database = Database(asked["database"])
         try:
-            write_parquet(out, stream(database, asked["job"], Filter(**asked["filter"])))
+            write_parquet(out, walk(database, asked["job"], Filter(**asked["filter"]), asked["order"]))
         finally:
             database.close()
 

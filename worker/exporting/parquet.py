@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from importlib.util import find_spec
 from itertools import islice
@@ -42,7 +41,7 @@ def write_parquet(file: BinaryIO, rows: Iterable[ResultRow]) -> int:
 
 
 def _record(row: ResultRow) -> dict[str, Any]:
-    return {**result_record(row), "extra": json.dumps(row.extra)}
+    return {**result_record(row), "extra": list(row.extra.items())}
 
 
 def _schema(pa: Any) -> Any:
@@ -55,7 +54,7 @@ def _schema(pa: Any) -> Any:
             *(("true_label", text), ("model", text), ("error_code", text), ("error", text)),
             *(("width", pa.int32()), ("height", pa.int32()), ("content_hash", text), ("reused", pa.bool_())),
             *(("agrees", pa.bool_()), ("correction", text), ("created_at", text)),
-            *(("id", text), ("extra", text)),
+            *(("id", text), ("extra", pa.map_(text, text))),
         ]
     )
 

@@ -20,6 +20,7 @@ from models.recipes import check_recipe
 from models.registry import Registry
 from models.training.checkpoints import prune
 from store.database import Database
+from store.failpoints import reach
 from store.insights import job as read_job
 from store.rows import Lease, NewResult
 from store.run_data import write_survey
@@ -27,6 +28,7 @@ from store.run_rows import EpochFacts, Finding, RunItem, RunRow, Survey, Wanted
 from store.runs import add_epoch, begin, move_checkpoint, set_model, set_stage
 from store.training_items import training_items
 from worker.devices import Device
+from worker.room import NoRoom, Patience
 from worker.settings import Settings
 from worker.submission import register_version
 from worker.training.process import Message, TrainerProcess
@@ -53,7 +55,10 @@ class TrainerDied(Exception):
 class Attempt:
     """One trainer, from its start to its end."""
 
-    def __init__(self, settings: Settings, device: Device, database: Database, lease: Lease, run: RunRow) -> None:
+    def __init__(
+        self, settings: Settings, device: Device, database: Database, lease: Lease, run: RunRow, patience: Patience
+    ) -> None:
+        self._patience = patience
         self._settings = settings
         self._device = device
         self._database = database
@@ -68,7 +73,7 @@ class Attempt:
     def train(self, wish: Wish, sign: Callable[[], None]) -> bool:
         """Run the trainer to its end; True when there is a model, False where the run is to be given back.
 
-        Raises LeaseLost, TrainerDied, ModelError (what the trainer says cannot be).
+        Raises LeaseLost, TrainerDied, NoRoom, ModelError (what the trainer says cannot be).
         """
         earlier = self._made_before()
         if earlier is not None:
@@ -103,7 +108,7 @@ class Attempt:
                 asked = time.monotonic()
             if message is not None:
                 sign()
-                self._take(message)
+                self._hear(message)
             elif trainer.is_over:
                 raise TrainerDied(trainer.last_words(), is_bug=not trainer.was_killed)
 
@@ -113,6 +118,15 @@ class Attempt:
             return True
         # A stop validates the epoch under way and makes a model of the best: that takes as long as it takes.
         return wanted == "pause" and asked is not None and time.monotonic() - asked > PAUSE_S
+
+    def _hear(self, message: Message) -> None:
+        """Take a message in; where the database is full, once it is not any more."""
+        if message["kind"] == "no_room":  # the trainer waits for it
+            self._patience.note(message["message"])
+            return
+        self._patience.through(lambda: self._take(dict(message)))
+        if message["kind"] in ("checkpoint", "answer"):  # that is written
+            self._patience.over()
 
     def _take(self, message: Message) -> None:
         """Write down what one message says."""
@@ -130,7 +144,9 @@ class Attempt:
             self._epoch = message
             add_epoch(self._database, self._lease, EpochFacts(**message))
         elif kind == "checkpoint":
+            reach("checkpoint.written")
             move_checkpoint(self._database, self._lease, message["path"], message["epoch"], message["step"])
+            reach("checkpoint.after")
             prune(Path(message["path"]))
         elif kind == "anew":
             self._begin(anew=True)
@@ -144,6 +160,8 @@ class Attempt:
         answer = self._answer
         if answer is None:
             return False
+        if answer.get("error") == NoRoom.__name__:
+            raise NoRoom(answer["message"])
         if "error" in answer:
             raise _error(answer)
         if "version" not in answer:
@@ -152,6 +170,7 @@ class Attempt:
         draft = Manifest.load(folder / "manifest.json")
         self._show({})  # fenced: a zombie adds no version
         added = self._registry.add(folder, draft)
+        reach("model.registered")
         self._register(added, answer["best_epoch"], answer["best_value"])
         return True
 

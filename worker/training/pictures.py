@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,7 +42,7 @@ class Rows:
 def new_rows(path: Path, count: int, shape: tuple[int, ...], dtype: DTypeLike) -> Iterator[NDArray[Any]]:
     """An array [count, *shape] on the disk to be filled; it appears under `path` once it is complete.
 
-    Raises InvalidRecipe where the disk has no room for it.
+    Raises InvalidRecipe where the disk has no room for it, OSError where another took that meanwhile.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     needed = count * int(np.prod(shape)) * np.dtype(dtype).itemsize
@@ -53,8 +54,19 @@ def new_rows(path: Path, count: int, shape: tuple[int, ...], dtype: DTypeLike) -
         )
     aside = path.with_name(f".{path.name}.tmp")
     array = np.lib.format.open_memmap(aside, mode="w+", dtype=np.dtype(dtype), shape=(count, *shape))
+    _take_room(aside)
     yield array
     array.flush()
     del array
     sync(aside)
     aside.replace(path)
+
+
+def _take_room(file: Path) -> None:
+    """Take all of a sparse file's room now: a page that finds none later would kill this process."""
+    with file.open("r+b") as opened:
+        try:
+            os.posix_fallocate(opened.fileno(), 0, os.fstat(opened.fileno()).st_size)
+        except OSError as error:
+            file.unlink(missing_ok=True)
+            raise OSError(error.errno, os.strerror(error.errno or 0), str(file)) from error

@@ -51,7 +51,7 @@ class TrainerProcess:
         quiet = quiet_keras()
         if on_gpu:
             del quiet["CUDA_VISIBLE_DEVICES"]  # the supervisor pinned it
-        home = {"PIXMILL_HOME": os.environ["PIXMILL_HOME"]} if "PIXMILL_HOME" in os.environ else {}
+        home = {name: os.environ[name] for name in ("PIXMILL_HOME", "PIXMILL_FAILPOINTS") if name in os.environ}
         return subprocess.Popen(
             [sys.executable, "-P", "-m", MODULE],
             env={**environment, **quiet, **home, "PYTHONPATH": str(CODE), "PYTHONUNBUFFERED": "1"},

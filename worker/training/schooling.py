@@ -53,7 +53,9 @@ class School:
         self._shop = Workshop(request, base, prepared.preprocessing, len(request.labels))
         numbers = class_numbers(prepared.survey.labels, request.labels)
         self._data = Data(prepared, numbers, request.recipe)
-        place = CheckpointPlace(Path(request.attempt_folder), step_s=request.checkpoint_s)
+        place = CheckpointPlace(
+            Path(request.attempt_folder), step_s=request.checkpoint_s, wait_for_room=teller.wait_for_room
+        )
         self._trainer = Trainer(request.recipe, place, teller, resume)
 
     def trusts(self, engine: FeatureEngine) -> bool:

@@ -19,6 +19,7 @@ from store.sweep import finish_jobs
 from worker.devices import Device
 from worker.heartbeat import Heartbeat
 from worker.place import Place
+from worker.room import NoRoom, Patience, lacking
 from worker.settings import Settings
 from worker.training.attempt import Attempt, TrainerDied, tidy
 from worker.training.examination import Examination
@@ -37,6 +38,7 @@ class TrainingStation:
         self._settings = settings
         self._stopping = stopping
         self._database = self.place.database
+        self._patience = Patience(stopping, self.place.tell_trouble)
         self._lease: Lease | None = None
         self._signs = 0  # of life
         self._wanted: tuple[float, Wanted] = (0.0, "go")
@@ -46,7 +48,7 @@ class TrainingStation:
         self.place.take()
         if not self.place.held:
             return
-        while not self._stopping() and (lease := self.place.claim()) is not None:
+        while not self._stopping() and (lease := self._patience.through(self.place.claim)) is not None:
             self._lease = lease
             self._work(lease)
             self._lease = None
@@ -56,14 +58,16 @@ class TrainingStation:
     def abandon(self, error: Exception) -> None:
         """After `drain` raised: give up what it held. Raises StoreError while the database is away."""
         lease, self._lease = self._lease, None
-        if lease is not None:
+        if lease is not None and lacking(error) is not None:
+            release(self._database, lease)
+        elif lease is not None:
             give_up(self._database, lease, f"{type(error).__name__}: {error}")
 
     def _work(self, lease: Lease) -> None:
         """One attempt at one run: train unless an earlier attempt has, then examine."""
         self._wanted = (0.0, "go")
         limits = {"stall_s": max(self._settings.stall_s, STALL_S), "lease_s": self._settings.lease_s}
-        with Heartbeat(self._database, lambda: [lease], lambda: self._signs, **limits):
+        with Heartbeat(self._database, lambda: [lease], self._ticks, **limits):
             try:
                 self._attempt(lease, run_of_job(self._database, lease.job_id))
             except LeaseLost:
@@ -74,6 +78,8 @@ class TrainingStation:
                     fail_run(self._database, lease, f"{error} (twice in a row)")
                 else:
                     give_up(self._database, lease, str(error))
+            except (NoRoom, OSError) as error:
+                self._wait_for_room(lease, error)
             except ModelError as error:
                 log.warning("run of job %d cannot go on: %s", lease.job_id, error)
                 fail_run(self._database, lease, str(error))
@@ -88,7 +94,7 @@ class TrainingStation:
     def _attempt(self, lease: Lease, run: RunRow) -> None:
         self.place.report("busy", model=run.name)
         if run.model_id is None:
-            attempt = Attempt(self._settings, self.place.device, self._database, lease, run)
+            attempt = Attempt(self._settings, self.place.device, self._database, lease, run, self._patience)
             if not attempt.train(self._wish, self._sign):
                 self._leave(lease)
                 return
@@ -105,6 +111,17 @@ class TrainingStation:
             finish_run(self._database, lease, "cancelled")
         elif wish != "lost":
             release(self._database, lease)
+
+    def _wait_for_room(self, lease: Lease, error: Exception) -> None:
+        """Give a run back for which a disk has no room, so that a person can end it, and look again a little later."""
+        what = lacking(error)
+        if what is None:
+            raise error
+        self._patience.through(lambda: release(self._database, lease))
+        self._patience.wait(what)
+
+    def _ticks(self) -> int:
+        return time.monotonic_ns() if self._patience.is_waiting else self._signs
 
     def _sign(self) -> None:
         self._signs += 1

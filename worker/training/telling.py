@@ -13,8 +13,11 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from models.training.history import Epoch, Progress, Wish
+from store.failpoints import reach
+from worker.room import lacking
 
 BETWEEN_S = 0.3  # at least, between two messages that only say how far it is
+ROOM_S = 5.0  # between two tries to write to a disk that was full
 
 
 class Teller:
@@ -61,10 +64,22 @@ class Teller:
     def epoch(self, epoch: Epoch) -> None:
         """See Observer."""
         self.say("epoch", **epoch.to_json())
+        reach("checkpoint.before")
 
     def checkpoint(self, path: Path, epoch: int, step: int) -> None:
         """See Observer."""
         self.say("checkpoint", path=str(path), epoch=epoch, step=step)
+
+    def wait_for_room(self, error: OSError) -> bool:
+        """Say that a disk is full, and wait a little; True where it is worth another try."""
+        what = lacking(error)
+        if what is None:
+            return False
+        self.say("no_room", message=what)
+        until = time.monotonic() + ROOM_S
+        while time.monotonic() < until and self._wish == "go":
+            time.sleep(BETWEEN_S)
+        return self._wish == "go"
 
     def wanted(self) -> Wish:
         """See Observer."""

@@ -17,6 +17,7 @@ from models.conversion import read_version
 from models.errors import InvalidModel, ModelError
 from models.manifest import ModelVersion
 from models.training import checkpoints
+from worker.room import NoRoom, lacking
 from worker.training.preparing import Prepared, forget_features, open_features, prepare
 from worker.training.request import Request, read_items
 from worker.training.sizing import choose_preprocessing
@@ -40,6 +41,11 @@ def main() -> None:
         teller.say("answer", **_Attempt(request, teller, arriving).run())
     except ModelError as error:
         teller.say("error", **message_of(error))
+    except OSError as error:
+        what = lacking(error)
+        if what is None:
+            raise
+        teller.say("error", **message_of(NoRoom(what)))
     except ImportError as error:
         missing = ModelError(f"Training needs the extra cpu or gpu: pip install 'pixmill[cpu]' ({error}).")
         teller.say("error", **message_of(missing))

@@ -1,4 +1,7 @@
-"""The HTTP API: tallies and agreement of results, indexes for its queries, tokens, uploads, webhooks, owned runs."""
+"""The HTTP API: tallies and agreement of results, indexes for its queries, tokens, uploads, webhooks, owned runs.
+
+And jobs that stop or wait: how many images may fail, what a worker waits for.
+"""
 
 import sqlalchemy as sa
 from alembic import op
@@ -257,6 +260,9 @@ def upgrade() -> None:
     _replace_views(views_0002.definitions(dialect), {})
     op.add_column("results", sa.Column("agrees", sa.Boolean(), nullable=True))
     op.add_column("runs", sa.Column("owner", sa.String(length=64), server_default="", nullable=False))
+    op.add_column("jobs", sa.Column("max_failures", sa.String(length=16), nullable=True))
+    op.add_column("jobs", sa.Column("done_before", sa.BigInteger(), server_default="0", nullable=False))
+    op.add_column("workers", sa.Column("trouble", sa.Text(), nullable=True))
     _create_tallies()
     _create_tokens()
     _create_requests()
@@ -282,6 +288,9 @@ def downgrade() -> None:
     _create_indexes(OLD_INDEXES, dialect)
     _change_events_and_corrections_back(dialect)
     _order_paths(dialect, "default")
+    op.drop_column("workers", "trouble")
+    op.drop_column("jobs", "done_before")
+    op.drop_column("jobs", "max_failures")
     op.drop_column("runs", "owner")
     op.drop_column("results", "agrees")
     _replace_views({}, views_0002.definitions(dialect))

@@ -22,14 +22,14 @@ JOB = {
     "id": 7, "kind": "classify", "state": "running", "owner": "", "description": "folder /p", "root": "/p",
     "confined": True, "model": "birds@1", "top_k": 5, "reuse": True, "found": 3, "classified": 1, "failed": 0,
     "reused": 0, "pending": 2, "ignored": {}, "priority": 5, "created_at": "2026-11-22T01:30:00.000Z",
-    "started_at": None, "finished_at": None, "error": None,
+    "started_at": None, "finished_at": None, "error": None, "max_failures": None, "trouble": None, "done_before": 0,
 }  # fmt: skip
 
 Handler = Callable[[httpx2.Request], httpx2.Response]
 
 
-def client_of(handler: Handler) -> api.Client:
-    return api.Client("http://127.0.0.1:1", "secret", transport=httpx2.MockTransport(handler))
+def client_of(handler: Handler, patience_s: float = 0.0) -> api.Client:
+    return api.Client("http://127.0.0.1:1", "secret", patience_s=patience_s, transport=httpx2.MockTransport(handler))
 
 
 def problem(status: int, kind: str, **more: Any) -> httpx2.Response:
@@ -191,7 +191,7 @@ def test_following_goes_on_where_the_connection_broke(naps: list[float], monkeyp
 
 def test_following_gives_up_once_patience_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(range(0, 1000, 4))
-    monkeypatch.setattr("api.client.events.time.monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr("api.client.retrying.time.monotonic", lambda: float(next(clock)))
     trail = Trail("http://x", patience_s=10)
     assert trail.lost() < trail.lost() < trail.lost()
     with pytest.raises(api.Unreachable):
@@ -254,3 +254,58 @@ def test_results_become_a_table() -> None:
         table = client.table(7, label="ant")
     assert (len(table), table["idx"], table["label"]) == (3, [0, 1, 2], ["ant"] * 3)
     assert table.to_arrow().column_names[:2] == ["job_id", "idx"]
+
+
+def refusing(times: int) -> tuple[Handler, list[str]]:
+    """A server that is away at first; and what it was asked."""
+    asked: list[str] = []
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        asked.append(request.url.path)
+        if len(asked) <= times:
+            raise httpx2.ConnectError("Connection refused")
+        return httpx2.Response(202, json=JOB)
+
+    return answer, asked
+
+
+def test_a_patient_client_waits_for_a_server_that_restarts(naps: list[float]) -> None:
+    answer, asked = refusing(3)
+    with client_of(answer, 10) as client:
+        assert client.pause(7).id == 7  # it was not sent, so that it may be sent again
+    assert len(asked) == 4
+    assert naps == sorted(naps)
+
+
+def test_one_that_is_not_patient_does_not_wait(naps: list[float]) -> None:
+    answer, asked = refusing(1)
+    with client_of(answer) as client, pytest.raises(api.Unreachable, match="Connection refused"):
+        client.job(7)
+    assert (len(asked), naps) == (1, [])
+
+
+def test_patience_ends(naps: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(0, 1000, 4))
+    monkeypatch.setattr("api.client.retrying.time.monotonic", lambda: float(next(clock)))
+    answer, asked = refusing(1000)
+    with client_of(answer, 10) as client, pytest.raises(api.Unreachable):
+        client.job(7)
+    assert (len(asked), len(naps)) == (4, 3)
+
+
+def test_following_counts_its_own_patience_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else each look of a patient client for events would wait as long as all of them together may."""
+    monkeypatch.setattr("api.client.connection.time.sleep", lambda _: pytest.fail("the connection waits too"))
+    answer, asked = refusing(1000)
+    with client_of(answer, 1000) as client, pytest.raises(api.Unreachable):
+        list(client.follow(7, patience_s=-1))
+    assert len(asked) == 1
+
+
+def test_tokens_are_read_to_the_last_page() -> None:
+    pages: dict[str | None, dict[str, Any]] = {
+        None: {"items": [{"id": "a"}], "next": "p2"},
+        "p2": {"items": [{"id": "b"}], "next": None},
+    }
+    with client_of(lambda request: httpx2.Response(200, json=pages[request.url.params.get("cursor")])) as client:
+        assert [token["id"] for token in client.tokens()] == ["a", "b"]

@@ -1,6 +1,9 @@
 """Joining a channel: what happens while a listener joins is neither lost nor told twice."""
 
 import asyncio
+import json
+from itertools import count
+from typing import Any
 
 import pytest
 
@@ -60,6 +63,41 @@ def test_a_channel_survives_what_nobody_expected(monkeypatch: pytest.MonkeyPatch
         channel = Channel(look_at, latest)
         while not channel.is_over:
             await channel.news(10)
-        return channel.end
+        return channel.last.end
 
     assert asyncio.run(follow()) == {"job": 1}
+
+
+def looks_at(*states: str) -> tuple[Any, list[str]]:
+    """A `look_at` that sees one state after the other, each at its own time; and the states that were seen."""
+    clock, seen = count(1), list[str]()
+
+    async def look_at(_: Position) -> Look:
+        begun = float(next(clock))
+        state = states[min(len(seen), len(states) - 1)]
+        seen.append(state)
+        await asyncio.sleep(0)
+        end = {"job": 1, "state": state} if state == "done" else None
+        return Look((), {"state": state}, end, begun=begun, ended=float(next(clock)))
+
+    return look_at, seen
+
+
+def test_progress_never_goes_back_to_what_was_seen_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The poller saw the job accepted; the listener, who came after, reads that it runs. It runs."""
+    monkeypatch.setattr(channels, "POLL_S", 0.001)
+    look_at, seen = looks_at("accepted", "running", "running", "done")
+
+    async def latest() -> Position:
+        return Position(0)
+
+    async def follow() -> list[bytes]:
+        channel = Channel(look_at, latest)
+        while channel.last.progress is None:
+            await asyncio.sleep(0)
+        return [chunk async for chunk in Listener(channel, Position()).chunks()]
+
+    chunks = [chunk.decode().split("\n") for chunk in asyncio.run(follow())]
+    told = [json.loads(lines[1].removeprefix("data: "))["state"] for lines in chunks if lines[0] == "event: progress"]
+    assert seen[:2] == ["accepted", "running"]
+    assert told == ["running", "done"]

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import socket
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from io import BytesIO, StringIO
 from pathlib import Path
+from typing import Any, get_args
 from urllib.parse import urlsplit
 
 import httpx2
@@ -14,8 +18,10 @@ import psutil
 import pytest
 
 from api import exports
+from api.client import Client
 from api.images import stream as streams
 from store.database import Database
+from store.query import Order, walk
 from store.results import Filter, ResultRow, stream
 from tests.mixed_results import mixed_job
 from tests.running import eventually
@@ -57,11 +63,11 @@ def test_an_export_of_nothing_is_still_a_file(served: Served, job: int) -> None:
 def test_a_failure_in_the_middle_breaks_the_connection(
     served: Served, job: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def failing(database: Database, number: int, chosen: Filter) -> Iterator[ResultRow]:
+    def failing(database: Database, number: int, chosen: Filter, _: str) -> Iterator[ResultRow]:
         yield from list(stream(database, number, chosen))[:60]
         raise OSError("the disk is gone")
 
-    monkeypatch.setattr(exports, "stream", failing)
+    monkeypatch.setattr(exports, "walk", failing)
     monkeypatch.setattr(text, "PIECE", 10)
     with pytest.raises(httpx2.RemoteProtocolError):
         served.client.get(f"{served.api}/jobs/{job}/results.jsonl")
@@ -155,3 +161,58 @@ def children() -> list[psutil.Process]:
         with suppress(psutil.NoSuchProcess):  # it ended since
             found += [child] if child.name() == "cat" else []
     return found
+
+
+ORDERS = get_args(Order)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("chosen", [{}, {"label": "wren"}, {"path_prefix": "a"}], ids=str)
+def test_an_export_has_the_order_of_the_listing(
+    served: Served, job: int, monkeypatch: pytest.MonkeyPatch, order: str, chosen: dict[str, str]
+) -> None:
+    monkeypatch.setattr("store.query.PORTION", 7)
+    lines = served.client.get(f"{served.api}/jobs/{job}/results.jsonl", params={"order": order, **chosen}).text
+    rows = [json.loads(line) for line in lines.splitlines()]
+    listed = list(pages(served, job, {"order": order, **chosen}))
+    if order == "item":  # by number here, by name there where a prefix is asked for
+        listed.sort(key=lambda row: row["idx"])
+    assert rows == listed
+    assert rows
+
+
+def test_all_three_forms_have_the_order(served: Served, store: Database, job: int) -> None:
+    import pyarrow.parquet as pq
+
+    wanted = [row.idx for row in walk(store, job, None, "least_sure")]
+    assert wanted != sorted(wanted)
+    asked = {"order": "least_sure"}
+    table = served.client.get(f"{served.api}/jobs/{job}/results.parquet", params=asked).content
+    assert pq.read_table(BytesIO(table))["idx"].to_pylist() == wanted
+    text = served.client.get(f"{served.api}/jobs/{job}/results.csv", params=asked).text
+    assert [int(row["idx"]) for row in csv.DictReader(StringIO(text))] == wanted
+
+
+def test_further_columns_mean_the_same_in_parquet_and_in_json(served: Served, job: int) -> None:
+    import pyarrow.parquet as pq
+
+    table = served.client.get(f"{served.api}/jobs/{job}/results.parquet").content
+    lines = served.client.get(f"{served.api}/jobs/{job}/results.jsonl").text
+    extras = [json.loads(line)["extra"] for line in lines.splitlines()]
+    assert [dict(pairs) for pairs in pq.read_table(BytesIO(table))["extra"].to_pylist()] == extras
+    assert {} in extras
+    assert {"camera": "x"} in extras
+    with Client(served.url, served.token) as client:
+        arrow = client.table(job).to_arrow()
+    assert [dict(pairs) for pairs in arrow["extra"].to_pylist()] == extras
+
+
+def pages(served: Served, job: int, asked: dict[str, str]) -> Iterator[dict[str, Any]]:
+    """Every row of the listing."""
+    cursor: dict[str, str] = {}
+    while True:
+        page = served.client.get(f"{served.api}/jobs/{job}/results", params={**asked, **cursor}).json()
+        yield from page["items"]
+        if page["next"] is None:
+            return
+        cursor = {"cursor": page["next"]}

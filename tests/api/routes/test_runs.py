@@ -11,10 +11,14 @@ from sqlalchemy import update
 
 from api.schemas import runs as schemas
 from api.schemas.results import Results
+from store import jobs as jobs_of
+from store.catalog import register_model
 from store.database import Database
+from store.evaluations import evaluation
+from store.rows import NewItem, NewJob
 from store.run_rows import Finding, RunRow
 from store.tables import jobs, runs
-from tests.cli.histories import History, finished_run
+from tests.cli.histories import LABELS, History, evaluated, finished_run
 from tests.serving import api_client, new_token
 from worker.settings import Settings
 
@@ -164,3 +168,42 @@ def test_another_owners_run_is_not_there(client: TestClient, settings: Settings,
         assert get(client, f"/runs/{one.id}{part}", headers={"Authorization": ""}).status_code == 401
     assert get(client, f"/jobs/{other.evaluation_job_id}/evaluation", headers=ann).status_code == 404
     assert get(client, "/runs/compare", params={"a": one.id, "b": other.id}, headers=ann).status_code == 404
+
+
+def test_the_figures_of_a_finished_job_are_written_down(client: TestClient, store: Database, one: RunRow) -> None:
+    job = evaluated(store, model_id(store), ("robin", "wren", "wren", "wren"))
+    assert evaluation(store, job) is None
+    answer = client.put(f"/api/v1/jobs/{job}/evaluation", json={"split": "val"})
+    assert answer.status_code == 200, answer.text
+    assert answer.json() == get(client, f"/jobs/{job}/evaluation").json()
+    kept = evaluation(store, job)
+    assert kept is not None
+    assert (kept.images, kept.accuracy, kept.split, kept.run_id, kept.report_path) == (4, 0.75, "val", None, None)
+    assert kept.macro_f1 == pytest.approx(answer.json()["macro_f1"])
+    assert client.put(f"/api/v1/jobs/{job}/evaluation").status_code == 200
+    assert evaluation(store, job).split == "val"  # type: ignore[union-attr]  # it is there
+
+
+def test_what_a_run_has_written_of_its_evaluation_stays(client: TestClient, store: Database, one: RunRow) -> None:
+    assert client.put(f"/api/v1/jobs/{one.evaluation_job_id}/evaluation", json={"split": "test"}).status_code == 200
+    kept = evaluation(store, one.evaluation_job_id or 0)
+    assert kept is not None
+    assert (kept.split, kept.run_id, kept.accuracy) == ("val", one.id, 0.75)
+
+
+def test_figures_that_are_not_there_yet_are_not_written(
+    client: TestClient, settings: Settings, store: Database, one: RunRow
+) -> None:
+    job = jobs_of.accept(store, NewJob(model_id(store)), [NewItem(b"a.jpg", label="robin")])
+    where = f"/api/v1/jobs/{job}/evaluation"
+    assert client.put(where).json()["type"] == "/errors#illegal-move"
+    jobs_of.cancel(store, job)
+    assert client.put(where).status_code == 404
+    assert client.put(where, json={"split": "someday"}).json()["type"] == "/errors#invalid-recipe"
+    assert client.put(where, headers=reader(settings, "")).status_code == 403
+    other = {"Authorization": f"Bearer {new_token(settings.database, 'ann', ('submit',))}"}
+    assert client.put(f"/api/v1/jobs/{one.evaluation_job_id}/evaluation", headers=other).status_code == 404
+
+
+def model_id(store: Database) -> int:
+    return register_model(store, ("finches", 1), "d" * 64, LABELS, "{}", "/models/finches")

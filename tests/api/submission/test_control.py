@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from store import scanning
+from store import scanning, workers
 from store.database import Database
 from store.sweep import sweep
+from store.workers import WorkerReport
 from tests.api.submission.conftest import JOBS, Ask, few
 from tests.running import eventually
 
@@ -192,3 +193,97 @@ def _fail(settings: Any, job_id: int, codes: dict[int, str], *, last: bool = Fal
     else:
         release(database, lease)
     database.close()
+
+
+def _stopped(client: TestClient, submit: Ask, settings: Any, limit: int | str) -> tuple[str, dict[str, Any]]:
+    """Where a job is that stopped for its failures, and what it says then."""
+    answer = submit(max_failures=limit)
+    where, job = answer.headers["location"], answer.json()["id"]
+    _fail(settings, job, {0: "missing", 1: "missing"})
+    database = Database(settings.database)
+    sweep(database)
+    database.close()
+    return where, client.get(where).json()
+
+
+def test_a_job_stops_after_so_many_failures_and_says_how_to_go_on(
+    client: TestClient, submit: Ask, settings: Any
+) -> None:
+    where, told = _stopped(client, submit, settings, 1)
+    assert (told["state"], told["max_failures"], told["failed"], told["pending"]) == ("failed", "1", 2, 3)
+    assert told["error"].startswith("Stopped: 2 of 2 images failed, and at most 1 may. Most often as missing (2)")
+    assert f"pixmill jobs retry {told['id']}" in told["error"]
+    again = client.post(f"{where}/retry").json()
+    assert (again["state"], again["failed"], again["max_failures"], again["error"]) == ("accepted", 0, "1", None)
+
+
+def test_a_job_that_stopped_goes_on_with_the_rest_under_the_limit_that_is_said(
+    client: TestClient, submit: Ask, settings: Any
+) -> None:
+    where, _ = _stopped(client, submit, settings, "1")
+    on = client.post(f"{where}/resume")
+    assert (on.status_code, on.json()["state"], on.json()["failed"], on.json()["max_failures"]) == (
+        *(200, "accepted"),
+        *(2, "none"),
+    )
+    changed = client.post(f"{where}/resume", json={"max_failures": "50%"})
+    assert (changed.status_code, changed.json()["max_failures"]) == (200, "50%")
+    client.post(f"{where}/cancel")
+    where, _ = _stopped(client, submit, settings, 0)
+    many = client.post(ACTIONS, json={"action": "resume", "jobs": [int(where.rpartition("/")[2])], "max_failures": 9})
+    assert [one["state"] for one in many.json()["outcomes"]] == ["accepted"]
+    assert client.get(where).json()["max_failures"] == "9"
+
+
+def test_going_on_keeps_the_limit_of_waiting_images(client: TestClient, submit: Ask, settings: Any) -> None:
+    headers = few(settings, 7)
+    where = submit(headers=headers, max_failures=0).headers["location"]
+    _fail(settings, int(where.rpartition("/")[2]), {0: "missing"})
+    database = Database(settings.database)
+    sweep(database)
+    database.close()
+    submit(headers=headers)
+    refused = client.post(f"{where}/resume", headers=headers)
+    assert (refused.status_code, refused.json()["type"]) == (429, "/errors#queue-full")
+
+
+@pytest.mark.parametrize("limit", [-1, 1.5, True, "101%", "5 %", "many", "", "1e3", 10**15, None])
+def test_what_is_no_limit_is_refused(client: TestClient, submit: Ask, rows: Rows, limit: Any) -> None:
+    answer = submit(max_failures=limit)
+    if limit is None:
+        assert (answer.status_code, answer.json()["max_failures"]) == (202, None)
+        return
+    assert (answer.status_code, answer.json()["type"]) == (422, "/errors#invalid")
+    assert "expected a number of images (500), a share of them (5%), or none" in answer.json()["detail"]
+    assert rows("SELECT id FROM jobs") == []
+
+
+def test_a_retry_for_a_code_that_no_image_can_have_is_refused_with_the_codes(client: TestClient, submit: Ask) -> None:
+    where = submit().headers["location"]
+    client.post(f"{where}/cancel")
+    refused = client.post(f"{where}/retry", json={"codes": ["missing", "nonsense"]})
+    assert (refused.status_code, refused.json()["type"]) == (422, "/errors#invalid")
+    detail = refused.json()["detail"]
+    assert "codes.1: expected an error code of images, got 'nonsense'. There are missing, broken_link" in detail
+    assert client.get(where).json()["state"] == "cancelled"
+
+
+def test_a_job_says_what_it_waits_for(
+    client: TestClient, submit: Ask, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.health.PATIENCE_S", 30.0)
+    where = submit().headers["location"]
+    assert client.get(where).json()["trouble"] is None
+    database = Database(settings.database)
+    report = WorkerReport("here/cpu", "here", "cpu", 1, "busy", trouble="No space left for the database.")
+    workers.report(database, report)
+    told = client.get(where).json()
+    assert told["trouble"] == "No space left for the database."
+    assert client.get("/api/v1/workers").json()["items"][0]["trouble"] == "No space left for the database."
+    ready = client.get("/readyz?verbose").json()["checks"]["database"]
+    assert ready == {"ok": False, "detail": "no space is left: work waits until there is some"}
+    workers.seen(database, "here/cpu", 1)
+    database.close()
+    assert client.get(where).json()["trouble"] is None
+    client.post(f"{where}/pause")
+    assert client.get(where).json()["trouble"] is None

@@ -16,9 +16,15 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
+from models.errors import InvalidRecipe
+from models.recipes import check_recipe
 from store import scanning
+from store.database import Database
 from tests.api.submission.conftest import JOBS, Ask
+from tests.cli.histories import History, finished_run
 from tests.running import eventually, fake_model, write_images
+from worker.settings import Settings
+from worker.wishes import Wishes, further_recipe
 
 Rows = Callable[..., list[dict[str, Any]]]
 
@@ -289,3 +295,28 @@ def _write(path: Path, lines: list[dict[str, str]]) -> None:
         import pyarrow.parquet as pq
 
         pq.write_table(pa.Table.from_pylist(lines), path)
+
+
+@pytest.mark.parametrize("total", [2, 3, 4, 6])
+def test_a_run_that_was_ended_early_goes_on_as_on_the_command_line(
+    client: TestClient, settings: Settings, home: Path, total: int
+) -> None:
+    """Three of its four epochs were trained: from there on it is counted, whole recipe or single choices."""
+    fake_model(home, "birds", ("robin", "wren"))
+    database = Database(settings.database)
+    before = finished_run(database, History())
+    database.close()
+    assert (before.epochs, before.epochs_planned) == (3, 4)
+    try:
+        recipe = further_recipe(check_recipe(before.recipe), before.epochs, Wishes(epochs=total))
+    except InvalidRecipe:
+        recipe = check_recipe({**before.recipe, "epochs": total})
+        allowed = False
+    else:
+        allowed = True
+    assert allowed == (total > 3)
+    going_on = {"kind": "finetune", "name": f"on{total}", "continue_run": before.id}
+    for chosen in ({"recipe": recipe.model_dump(mode="json", exclude_none=True)}, {"epochs": total}):
+        answer = client.post(JOBS, json={**going_on, **chosen})
+        assert (answer.status_code == 202) == allowed, answer.text
+        assert allowed or answer.json()["type"] == "/errors#invalid-recipe"

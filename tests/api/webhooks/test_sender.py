@@ -7,98 +7,26 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import update
 
 from api.context import Context
 from api.webhooks import sender as sending
 from api.webhooks import signing
-from api.webhooks.posting import Poster
 from api.webhooks.sender import ATTEMPTS, RETRY_S, Sender
 from store import hooks, jobs
-from store.clock import db_now
 from store.database import Database
-from store.hooks import DeliveryRow, WebhookRow
-from store.rows import NewItem, NewJob
 from store.tables import deliveries
 from tests.api.webhooks.receiver import Receiver, receiving
+from tests.api.webhooks.sending import attempt, hook, new_job, only, started, travel, waits
 from tests.running import eventually
 from tests.serving import free_port
 from worker.settings import Settings
 
 REPOSITORY = Path(__file__).parents[3]
-
-
-@pytest.fixture
-def settings(tmp_path: Path, database_url: str) -> Settings:
-    return Settings(home=tmp_path / "home", database_url=database_url, allow_private_webhooks=True)
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with receiving() as running:
-        yield running
-
-
-@pytest.fixture
-def sender(settings: Settings, database: Database) -> Iterator[Sender]:
-    """A sender that is not started: the tests say when it looks."""
-    context = Context(settings, [])
-    yield Sender(context)
-    context.close()
-
-
-@contextmanager
-def started(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sender]:
-    """A sender that works by itself, as in the API's process."""
-    monkeypatch.setattr(sending, "TICK_S", 0.02)
-    context = Context(settings, [])
-    running = context.part(Sender)
-    running.start()
-    try:
-        yield running
-    finally:
-        context.close()
-
-
-def hook(database: Database, url: str, *kinds: str, owner: str = "") -> WebhookRow:
-    return hooks.create(database, owner=owner, url=url, secret=signing.new_secret(), events=kinds)
-
-
-def new_job(database: Database, owner: str = "") -> int:
-    return jobs.accept(database, NewJob(None, owner=owner), [NewItem(b"a.jpg")])
-
-
-def attempt(sender: Sender, database: Database) -> int:
-    """Send what is due, here and now; returns how many calls that were."""
-    hooks.spread(database)
-    due = hooks.due(database, 100, per_webhook=100)
-    for one in due:
-        sender.deliver(one)
-    return len(due)
-
-
-def travel(database: Database, seconds: float) -> None:
-    """Let time pass for deliveries: the database's clock is the one that counts."""
-    with database.write() as connection:
-        moved = {name: deliveries.c[name] - seconds for name in ("not_before", "leased_until")}
-        connection.execute(update(deliveries).values(moved))
-
-
-def waits(database: Database) -> float:
-    """Seconds until the only delivery is due."""
-    with database.read() as connection:
-        return float(connection.scalar(select(deliveries.c.not_before - db_now())) or 0)
-
-
-def only(database: Database, webhook: WebhookRow) -> DeliveryRow:
-    (row,) = hooks.deliveries_of(database, webhook.id)
-    return row
 
 
 def test_an_event_arrives_once_signed_and_is_logged(sender: Sender, database: Database, receiver: Receiver) -> None:
@@ -280,28 +208,6 @@ def test_two_senders_at_once_never_send_a_delivery_twice(
     assert {row.attempts for one in webhooks for row in hooks.deliveries_of(database, one.id)} == {1}
 
 
-def test_a_receiver_that_hangs_does_not_hold_up_the_others(
-    settings: Settings, database: Database, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    over = threading.Event()
-
-    def hang(_: BaseHTTPRequestHandler) -> None:
-        over.wait(60)
-
-    with receiving() as stuck:
-        stuck.answer = hang
-        hook(database, stuck.url)
-        hook(database, receiver.url)
-        try:
-            with started(settings, monkeypatch):
-                for _ in range(20):
-                    new_job(database)
-                receiver.wait(20)
-                assert len(stuck.wait(1)) <= 2  # at a time
-        finally:
-            over.set()
-
-
 def test_a_process_that_is_killed_between_sending_and_settling_is_made_good_with_the_same_id(
     settings: Settings, sender: Sender, database: Database, receiver: Receiver
 ) -> None:
@@ -336,36 +242,6 @@ def test_a_process_that_is_killed_between_sending_and_settling_is_made_good_with
     assert (only(database, webhook).state, only(database, webhook).attempts) == ("sent", 2)
 
 
-def test_a_stop_does_not_wait_for_a_receiver_that_hangs(
-    settings: Settings, database: Database, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    over = threading.Event()
-
-    def hang(_: BaseHTTPRequestHandler) -> None:
-        over.wait(60)
-
-    receiver.answer = hang
-    webhook = hook(database, receiver.url)
-    new_job(database)
-    posted = threading.Event()
-    real: Callable[..., object] = Poster.post
-
-    def watched(*arguments: object) -> object:
-        try:
-            return real(*arguments)
-        finally:
-            posted.set()
-
-    monkeypatch.setattr(Poster, "post", watched)
-    with started(settings, monkeypatch):
-        receiver.wait(1)
-    assert not posted.is_set()  # the stop came first
-    assert only(database, webhook).state == "due"  # and nothing is lost
-    over.set()
-    assert posted.wait(30)
-    eventually(lambda: not any(thread.name == "webhook" for thread in threading.enumerate()), what="its thread ends")
-
-
 def test_the_log_forgets_what_is_old(sender: Sender, database: Database, receiver: Receiver) -> None:
     webhook = hook(database, receiver.url)
     new_job(database)
@@ -375,25 +251,3 @@ def test_the_log_forgets_what_is_old(sender: Sender, database: Database, receive
     sender._pruned -= sending.PRUNE_S + 1
     sender.turn()
     assert hooks.deliveries_of(database, webhook.id) == []
-
-
-def assert_set(event: threading.Event) -> None:
-    assert event.wait(60)
-
-
-def test_an_owner_whose_receiver_hangs_leaves_half_of_the_calls_to_others(
-    settings: Settings, database: Database, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    let_go = threading.Event()
-    with receiving() as hanging:
-        hanging.answer = lambda _: assert_set(let_go)
-        for _ in range(sending.SENDERS + 2):
-            hook(database, hanging.url, owner="ann")
-        new_job(database, owner="ann")
-        with started(settings, monkeypatch):
-            hanging.wait(sending.SENDERS // 2)
-            hook(database, receiver.url, owner="bob")
-            new_job(database, owner="bob")
-            receiver.wait(1)
-            assert len(hanging.calls) == sending.SENDERS // 2
-            let_go.set()

@@ -19,6 +19,7 @@ from store.database import Database
 from store.records import result_record
 from store.results import Filter, ResultRow, stream
 from store.rows import NewItem, NewJob, NewResult
+from tests.databases import ready
 from tests.mixed_results import mixed_job
 from worker.exporting import text
 from worker.exporting.files import WRITERS
@@ -27,7 +28,7 @@ from worker.exporting.text import csv_pieces, jsonl_pieces
 
 @pytest.fixture
 def database_url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/pixmill.db"
+    return ready(f"sqlite:///{tmp_path}/pixmill.db")
 
 
 @pytest.fixture
@@ -101,17 +102,17 @@ def test_the_child_writes_the_same_parquet_as_the_file_has(
     import pyarrow.parquet as pq
 
     WRITERS[".parquet"](tmp_path / "out.parquet", stream(database, job, Filter(label="wren")), 2)
-    asked = {"database": database_url, "job": job, "filter": {"label": "wren"}}
+    asked = {"database": database_url, "job": job, "filter": {"label": "wren"}, "order": "item"}
     done = child(json.dumps(asked))
     assert done.returncode == 0
     assert done.stdout == (tmp_path / "out.parquet").read_bytes()
     rows = pq.read_table(tmp_path / "out.parquet").to_pylist()
     wanted = [result_record(row) for row in stream(database, job, Filter(label="wren"))]
-    assert [{**row, "extra": json.loads(row["extra"])} for row in rows] == wanted
+    assert [{**row, "extra": dict(row["extra"])} for row in rows] == wanted
 
 
 def test_a_child_that_fails_says_so_by_its_status(database_url: str) -> None:
-    done = child(json.dumps({"database": database_url, "job": 99, "filter": {}}))
+    done = child(json.dumps({"database": database_url, "job": 99, "filter": {}, "order": "item"}))
     assert done.returncode != 0
 
 

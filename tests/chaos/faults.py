@@ -1,0 +1,164 @@
+"""What a fault is: a name, what it takes, how often it is chosen; and the faults that befall processes.
+
+A fault is a context manager over a world: entering does the harm and tells for how long it should last, leaving undoes
+it. What is undone by others (a watcher, a supervisor) is not undone here. It raises Missed where nothing was there.
+"""
+
+from __future__ import annotations
+
+import random
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
+from functools import wraps
+from typing import Literal
+
+import psutil
+
+from tests.chaos.crews import Missed
+from tests.chaos.world import LEASE_S, World
+
+Act = Callable[[World, random.Random], AbstractContextManager[float]]
+Steps = Callable[[World, random.Random], Iterator[float]]
+Where = Literal["both", "sqlite", "postgresql", "trainings"]
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One kind of fault. `takes`: what it needs for itself; two that take the same never happen at once."""
+
+    name: str
+    weight: float
+    act: Act
+    takes: str = ""
+    where: Where = "both"
+
+    def fits(self, world: World) -> bool:
+        """Whether it can happen in that world."""
+        if self.where == "trainings":
+            return world.plan.trainings
+        return self.where in ("both", world.plan.kind)
+
+
+CATALOGUE: dict[str, Fault] = {}
+
+
+def fault(weight: float, takes: str = "", where: Where = "both") -> Callable[[Steps], Steps]:
+    """Put a generator into the catalogue: it does the harm, yields for how many seconds, and undoes it."""
+
+    def enter(steps: Steps) -> Steps:
+        manager = contextmanager(steps)
+
+        @wraps(steps)
+        def act(world: World, rng: random.Random) -> AbstractContextManager[float]:
+            return manager(world, rng)
+
+        name = steps.__name__
+        CATALOGUE[name] = Fault(name, weight, act, takes, where)
+        return steps
+
+    return enter
+
+
+@fault(5)
+def kill_child(world: World, rng: random.Random) -> Iterator[float]:
+    _send(world.crews.a_child(rng), signal.SIGKILL)
+    yield 0.0
+
+
+@fault(0.7)
+def kill_parent(world: World, rng: random.Random) -> Iterator[float]:
+    """Rare: its supervisor waits longer before each restart."""
+    _send(world.crews.a_parent(rng), signal.SIGKILL)
+    yield 0.0
+
+
+@fault(0.8)
+def kill_supervisor(world: World, rng: random.Random) -> Iterator[float]:
+    _send(world.crews.one(rng).supervisor(), signal.SIGKILL)
+    yield 0.0
+
+
+@fault(0.5)
+def end_parent(world: World, rng: random.Random) -> Iterator[float]:
+    _send(world.crews.a_parent(rng), signal.SIGTERM)
+    yield 0.0
+
+
+@fault(0.5)
+def end_supervisor(world: World, rng: random.Random) -> Iterator[float]:
+    _send(world.crews.one(rng).supervisor(), signal.SIGTERM)
+    yield 0.0
+
+
+@fault(3)
+def stop_child(world: World, rng: random.Random) -> Iterator[float]:
+    """A pause of half a lease to three: the longer ones come back as zombies."""
+    yield from _stopped(world.crews.a_child(rng), rng.uniform(0.5, 3) * LEASE_S)
+
+
+@fault(1)
+def stop_parent(world: World, rng: random.Random) -> Iterator[float]:
+    yield from _stopped(world.crews.a_parent(rng), rng.uniform(0.5, 2) * LEASE_S)
+
+
+@fault(1)
+def stop_supervisor(world: World, rng: random.Random) -> Iterator[float]:
+    yield from _stopped(world.crews.one(rng).supervisor(), rng.uniform(0.5, 2) * LEASE_S)
+
+
+@fault(0.7)
+def stop_machine(world: World, rng: random.Random) -> Iterator[float]:
+    """A supervisor and everything below it stand still together, as in a suspended machine."""
+    crew = world.crews.one(rng)
+    everything = [crew.supervisor(), *crew.parents(), *crew.children()]
+    stopped = []
+    try:
+        for process in everything:
+            with suppress(psutil.Error):
+                process.suspend()
+                stopped.append(process)
+        yield rng.uniform(0.5, 3) * LEASE_S
+    finally:
+        for process in stopped:
+            with suppress(psutil.Error):
+                process.resume()
+
+
+@fault(2, where="trainings")
+def kill_trainer(world: World, rng: random.Random) -> Iterator[float]:
+    _send(_trainer(world, rng), signal.SIGKILL)
+    yield 0.0
+
+
+@fault(1, where="trainings")
+def stop_trainer(world: World, rng: random.Random) -> Iterator[float]:
+    yield from _stopped(_trainer(world, rng), rng.uniform(0.5, 2) * LEASE_S)
+
+
+def _trainer(world: World, rng: random.Random) -> psutil.Process:
+    found = []
+    for crew in world.crews.all:
+        for child in crew.children():
+            with suppress(psutil.Error):
+                found += [one for one in child.children() if "worker.training.trainer" in one.cmdline()]
+    if not found:
+        raise Missed
+    return rng.choice(found)
+
+
+def _send(process: psutil.Process, number: signal.Signals) -> None:
+    try:
+        process.send_signal(number)
+    except psutil.Error as error:
+        raise Missed from error
+
+
+def _stopped(process: psutil.Process, seconds: float) -> Iterator[float]:
+    _send(process, signal.SIGSTOP)
+    try:
+        yield seconds
+    finally:
+        with suppress(psutil.Error):
+            process.resume()

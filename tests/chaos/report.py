@@ -1,0 +1,103 @@
+"""What a run prints: its seed, the faults by kind, how it recovered, what was wasted, and the oracle's verdict."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+
+from store.counters import FENCED_COMMITS, LEASE_EXPIRIES
+from store.failpoints import NAMES
+from tests.chaos.oracle import Verdict
+from tests.chaos.pace import Pace, quantile
+from tests.chaos.world import World
+
+
+@dataclass
+class Happened:
+    """One fault that befell the world. `at`: monotonic."""
+
+    name: str
+    at: float
+
+
+@dataclass
+class Report:
+    """Everything known of one run over one world."""
+
+    seeds: tuple[int, ...]
+    kind: str
+    happened: list[Happened] = field(default_factory=list)
+    missed: Counter[str] = field(default_factory=Counter)
+    harness: list[str] = field(default_factory=list)  # what went wrong with the harness itself
+    wrong: list[str] = field(default_factory=list)  # what the oracle cannot read from the database
+    seconds: float = 0.0
+    drain_s: float = 0.0
+    figures: dict[str, int | float] = field(default_factory=dict)
+    recoveries: list[tuple[str, float]] = field(default_factory=list)
+    failpoints: Counter[str] = field(default_factory=Counter)
+    refused: list[str] = field(default_factory=list)
+    verdict: Verdict = field(default_factory=Verdict)
+    samples: str = ""
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether nothing is wrong: neither the database, nor the processes, nor the harness."""
+        return self.verdict.is_clean and not self.wrong and not self.harness
+
+    def measure(self, world: World, pace: Pace) -> None:
+        """Take the figures from the database and from the pace. Raises StoreError."""
+        measured = ((one.name, pace.recovery(one.at)) for one in self.happened)
+        self.recoveries = [(name, seconds) for name, seconds in measured if seconds is not None]
+        count, counter = world.number, "SELECT SUM(n) FROM counters WHERE name = '{}'"
+        worked = "SELECT COUNT(*) FROM shards WHERE state = 'done' AND attempt > 0"
+        self.figures = {
+            "jobs": count("SELECT COUNT(*) FROM jobs"),
+            "rows": count("SELECT COUNT(*) FROM results"),
+            "shards": count(worked),
+            "executions": count("SELECT COUNT(*) FROM attempts"),
+            "lost leases": count("SELECT COUNT(*) FROM attempts WHERE outcome = 'lost'"),
+            "expiries": count(counter.format(LEASE_EXPIRIES)),
+            "fenced commits": count(counter.format(FENCED_COMMITS)),
+            "splits": count("SELECT COUNT(*) FROM shards WHERE state = 'split'"),
+            "supervisor starts": sum(crew.starts for crew in world.crews.all),
+        }
+        log = world.failpoints / "fired.log"
+        names = [line.split()[0] for line in log.read_text().splitlines()] if log.exists() else []
+        self.failpoints = Counter(names)
+        self.refused = world.refused
+
+    def __str__(self) -> str:
+        shards, executions = self.figures.get("shards", 0), self.figures.get("executions", 0)
+        wasted = f"{executions / shards - 1:.1%}" if shards else "no shard"
+        seeds = " and ".join(map(str, self.seeds))
+        rate = len(self.happened) / self.seconds if self.seconds else 0.0
+        lines = [
+            f"── chaos on {self.kind}, seed {seeds}: {'clean' if self.is_clean else 'NOT CLEAN'}",
+            f"{len(self.happened)} faults in {self.seconds:.0f} s ({rate:.1f}/s), then {self.drain_s:.1f} s to the end",
+            self._kinds(),
+            self._recovery(),
+            f"wasted work (executions / shards - 1): {wasted}",
+            ", ".join(f"{name} {value}" for name, value in self.figures.items()),
+            f"failpoints fired: {sum(self.failpoints.values())} at {len(self.failpoints)} of {len(NAMES)} places",
+            f"submissions refused: {len(self.refused)}" + "".join(f"\n  {text!r}" for text in self.refused[:3]),
+            *([self.samples] if self.samples else []),
+            f"oracle: {self.verdict}",
+            *(f"wrong: {text}" for text in self.wrong),
+            *(f"harness: {text}" for text in self.harness),
+        ]
+        return "\n".join(lines)
+
+    def _kinds(self) -> str:
+        counted = Counter(one.name for one in self.happened)
+        kinds = ", ".join(f"{name} {n}" for name, n in sorted(counted.items()))
+        return f"{len(counted)} kinds: {kinds}\nmissed (nothing there to hurt): {sum(self.missed.values())}"
+
+    def _recovery(self) -> str:
+        by_kind: defaultdict[str, list[float]] = defaultdict(list)
+        for name, seconds in self.recoveries:
+            by_kind[name].append(seconds)
+        every = [seconds for _, seconds in self.recoveries]
+        worst = sorted(by_kind, key=lambda name: -max(by_kind[name]))[:5]
+        slowest = ", ".join(f"{name} {max(by_kind[name]):.1f} s" for name in worst)
+        shares = f"p50 {quantile(every, 0.5):.2f} s, p99 {quantile(every, 0.99):.2f} s"
+        return f"recovery, fault to next committed row: {shares}, longest {max(every, default=0):.1f} s ({slowest})"

@@ -1,0 +1,102 @@
+"""Memory and file descriptors of everything that runs, looked at now and then: do they grow?"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+
+import psutil
+
+from tests.chaos.crews import Missed
+from tests.chaos.world import World
+
+EVERY_S = 5.0
+SETTLED_S = 300.0  # a process that is younger still grows for good reasons: imports, pools, the first models
+HOUR_S = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One process at one moment. `at`: seconds since the run began; `age_s`: since the process did."""
+
+    role: str
+    pid: int
+    at: float
+    age_s: float
+    rss: int
+    files: int
+
+
+class Samples:
+    """A thread that looks at every process."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._begun = time.time()
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="samples", daemon=True)
+        self.all: list[Sample] = []
+
+    def start(self) -> None:
+        """Begin to look."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Look no more."""
+        self._ending.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._ending.wait(EVERY_S):
+            now = time.time()
+            for role, process in self._processes():
+                with suppress(psutil.Error):
+                    born, rss = process.create_time(), process.memory_info().rss
+                    self.all.append(Sample(role, process.pid, now - self._begun, now - born, rss, process.num_fds()))
+
+    def _processes(self) -> Iterator[tuple[str, psutil.Process]]:
+        for crew in self._world.crews.all:
+            with suppress(psutil.Error, Missed):  # whatever is being killed at this moment is not looked at
+                yield "supervisor", crew.supervisor()
+                yield from (("parent", one) for one in crew.parents())
+                yield from (("child", one) for one in crew.children())
+        broker = self._world.broker.process
+        if broker is not None and broker.poll() is None:
+            yield "broker", psutil.Process(broker.pid)
+
+    def summary(self) -> str:
+        """A line for each role: how many samples, the level, and the slope over processes that have settled."""
+        by_role: defaultdict[str, list[Sample]] = defaultdict(list)
+        settled_s = min(SETTLED_S, max((sample.at for sample in self.all), default=0.0) / 4)
+        for sample in self.all:
+            if sample.age_s > settled_s:
+                by_role[sample.role].append(sample)
+        lines = [f"  {_line(role, found)}" for role, found in by_role.items() if found]
+        return "\n".join([f"memory and descriptors of processes older than {settled_s:.0f} s:", *lines])
+
+
+def _line(role: str, found: list[Sample]) -> str:
+    rss, files = [one.rss / 1e6 for one in found], [float(one.files) for one in found]
+    return (
+        f"{role}: {len(found)} samples of {len({one.pid for one in found})} processes, "
+        f"memory {min(rss):.1f} to {max(rss):.1f} MB, {within(found, rss):+.2f} MB an hour; "
+        f"descriptors {min(files):.0f} to {max(files):.0f}, {within(found, files):+.2f} an hour"
+    )
+
+
+def within(found: list[Sample], values: list[float]) -> float:
+    """The slope by least squares within processes: each one's own level does not count. Per hour; 0 where unknown."""
+    places: defaultdict[int, list[int]] = defaultdict(list)
+    for place, sample in enumerate(found):
+        places[sample.pid].append(place)
+    upper = lower = 0.0
+    for mine in places.values():
+        mean_at = sum(found[place].at for place in mine) / len(mine)
+        mean = sum(values[place] for place in mine) / len(mine)
+        upper += sum((found[place].at - mean_at) * (values[place] - mean) for place in mine)
+        lower += sum((found[place].at - mean_at) ** 2 for place in mine)
+    return HOUR_S * upper / lower if lower else 0.0

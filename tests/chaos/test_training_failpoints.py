@@ -1,0 +1,108 @@
+"""A training whose trainer or worker is killed around its checkpoints and its model ends as any other.
+
+One run on each database, killed at different points; both must come out the same, bit by bit. That this is what a run
+comes to which nobody disturbed is shown by tests/e2e/training/test_kills.py.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.chaos.armed import CODE, ROUNDS, Points, quantiles
+from tests.databases import ready
+from tests.running import Home, eventually, running
+from tests.servers import new_postgres_database
+from tests.trainings import QUICK, write_dataset
+
+# Each lets a checkpoint pass first: that is progress, and a training that makes some is tried again at once.
+FIRST = ("checkpoint.before", "checkpoint.after")
+SECOND = ("checkpoint.written", "model.registered")
+TRAINER_S = 300.0  # for a trainer that starts on a machine that does many other things; five seconds elsewhere
+EPOCHS = 60 + 60 * ROUNDS
+LONG = (*QUICK, "--epochs", str(EPOCHS), "--set", "optimizer.learning_rate=0.0001")
+CURVE = "SELECT epoch, loss, accuracy, val_loss, val_accuracy FROM v_run_curve WHERE run_id = 1 ORDER BY epoch"
+
+recoveries: dict[str, list[float]] = defaultdict(list)
+made: list[tuple[list[dict[str, Any]], bytes]] = []  # the curve and the weights of every run
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Path]:
+    yield write_dataset(tmp_path_factory.mktemp("data") / "fruit")
+    capture = request.config.pluginmanager.getplugin("capturemanager")
+    with capture.global_and_fixture_disabled():
+        print()  # noqa: T201  a report
+        for name, seconds in recoveries.items():
+            print(f"{name:18} {quantiles(seconds)}")  # noqa: T201
+
+
+@pytest.mark.timeout(4 * TRAINER_S * ROUNDS)
+@pytest.mark.parametrize("engine", ["sqlite", "postgresql"])
+def test_a_training_killed_around_its_checkpoints_makes_the_same_model_once(
+    engine: str, tmp_path: Path, dataset: Path, request: pytest.FixtureRequest
+) -> None:
+    if engine == "sqlite":
+        home = train(tmp_path, ready(f"sqlite:///{tmp_path}/pixmill.db"), dataset, FIRST)
+    else:
+        home = train(tmp_path, new_postgres_database(request.getfixturevalue("postgres")), dataset, SECOND)
+    made.append((home.sql(CURVE), weights(home)))
+    assert made[0] == made[-1]
+
+
+def train(folder: Path, url: str, dataset: Path, names: tuple[str, ...]) -> Home:
+    """A home with a model that was killed at every point, as often as there are rounds."""
+    points = Points(folder / "points")
+    points.folder.mkdir(parents=True)
+    home = Home(
+        folder,
+        {
+            "PIXMILL_DATABASE_URL": url,
+            "PIXMILL_FAILPOINTS": str(points.folder),
+            "PIXMILL_CHECKPOINT_S": "0.2",
+            "PYTHONPATH": CODE,
+            "PIXMILL_LEASE_S": "6",
+        },
+    )
+    with running(home, "finetune", dataset, "--name", "fruit", *LONG) as command:
+        for name in [one for one in names for _ in range(ROUNDS if one.startswith("checkpoint.") else 1)]:
+            points.arm(name, "kill" if name.startswith("model.") else "after 1 kill")
+            killed = points.wait(name, TRAINER_S)
+            recoveries[name].append(recovered(home, killed.time))
+        _out, err = command.communicate(timeout=TRAINER_S)
+    assert command.returncode == 0, err
+    eventually(lambda: not home.processes(), 20, "the end of every process of this home")
+    check(home, len(names))
+    return home
+
+
+def recovered(home: Home, killed_at: float) -> float:
+    """Seconds from a kill to the next attempt at the run."""
+    again = f"""SELECT MIN(a.started_at) AS at FROM attempts a JOIN shards s ON s.id = a.shard_id
+        WHERE s.job_id = 1 AND a.started_at > {killed_at}"""
+    eventually(lambda: home.sql(again)[0]["at"] is not None, TRAINER_S, "the next attempt")
+    return float(home.sql(again)[0]["at"]) - killed_at
+
+
+def check(home: Home, kills: int) -> None:
+    """One model, every epoch once, nothing open."""
+    assert [row["epoch"] for row in home.sql(CURVE)] == list(range(1, EPOCHS + 1))
+    assert home.sql("SELECT state, model FROM v_runs") == [{"state": "done", "model": "fruit@1"}]
+    assert [entry.name for entry in (home.path / "models" / "fruit").iterdir() if entry.name.isdecimal()] == ["1"]
+    assert home.sql("SELECT DISTINCT state FROM jobs") == [{"state": "done"}]
+    assert home.sql("SELECT COUNT(*) AS n FROM shards WHERE state <> 'done' OR token IS NOT NULL") == [{"n": 0}]
+    assert home.sql("SELECT COUNT(*) AS n FROM attempts WHERE ended_at IS NULL") == [{"n": 0}]
+    ended = home.sql("SELECT COUNT(*) AS n FROM attempts WHERE outcome IN ('lost', 'failed')")
+    assert ended[0]["n"] >= kills
+
+
+def weights(home: Home) -> bytes:
+    """The weights inside a model file: the archive around them carries the time of day."""
+    with zipfile.ZipFile(home.path / "models" / "fruit" / "1" / "model.keras") as archive:
+        content: bytes = archive.read("model.weights.h5")
+    return content
