@@ -42,6 +42,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReq
             print(f"{name:18} {quantiles(seconds)}")  # noqa: T201
 
 
+@pytest.mark.long
 @pytest.mark.timeout(4 * TRAINER_S * ROUNDS)
 @pytest.mark.parametrize("engine", ["sqlite", "postgresql"])
 def test_a_training_killed_around_its_checkpoints_makes_the_same_model_once(

@@ -101,6 +101,7 @@ def test_without_any_broker_an_idle_worker_finds_the_job_and_a_killed_one_is_rep
         eventually(lambda: fake_home.sql("SELECT COUNT(*) AS n FROM results") != [{"n": 0}])
         (child,) = children(fake_home)
         child.kill()  # the pool does not replace it: its loop waits for the broker
+        eventually(lambda: any(one.pid != child.pid for one in children(fake_home)), 60, "another child")
         finished(fake_home, IMAGES)
         said = supervised(supervisor)
     assert "(status 74); starting it again" in said
@@ -319,6 +320,7 @@ def test_a_postgresql_that_stands_still_in_the_middle_of_a_job_costs_time_and_no
         server.thaw()
 
 
+@pytest.mark.long
 def test_up_ends_in_time_while_postgresql_stands_still(home: Home, photos: Path, server: Freezer) -> None:
     fake_model(home.path)
     try:
@@ -357,6 +359,7 @@ if "worker" in sys.orig_argv:
 """
 
 
+@pytest.mark.long
 def test_a_child_that_takes_longer_than_four_seconds_to_start_is_not_killed_for_it(
     fake_home: Home, tmp_path: Path, photos: Path
 ) -> None:

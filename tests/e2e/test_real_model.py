@@ -144,7 +144,10 @@ def test_one_photograph_is_classified_within_seconds(imported: Home, photos: Pat
     assert time.monotonic() - before < 20
 
 
-@pytest.mark.parametrize("kill", [kill_child, kill_parent, kill_broker])
+@pytest.mark.parametrize(
+    "kill",
+    [kill_child, *(pytest.param(kill, marks=pytest.mark.long) for kill in (kill_parent, kill_broker))],
+)
 def test_kills_among_many_photographs_cost_and_double_nothing(
     imported: Home, photos: Path, tmp_path: Path, kill: Callable[[Home], None]
 ) -> None:

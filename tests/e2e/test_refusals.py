@@ -6,6 +6,7 @@ from tests.running import Home, write_images
 
 
 def test_wrong_requests_are_told_what_to_do(fake_home: Home, tmp_path: Path) -> None:
+    (fake_home.path / "pixmill.db").unlink()
     write_images(tmp_path / "photos", 2)
     (tmp_path / "empty").mkdir()
     (tmp_path / "texts").mkdir()
@@ -38,7 +39,6 @@ def test_without_any_model_it_says_how_to_get_one(home: Home, tmp_path: Path) ->
 
 
 def test_sql_only_reads(fake_home: Home, tmp_path: Path) -> None:
-    fake_home.run("db", "upgrade")
     assert "only read" in fake_home.run("sql", "DELETE FROM jobs", code=2).stderr
     assert fake_home.json("sql", "SELECT 'a:b' AS x", "--json") == [{"x": "a:b"}]
     assert "syntax" in fake_home.run("sql", "SELEKT 1", code=2).stderr
@@ -48,7 +48,6 @@ def test_a_database_of_another_version_is_refused(fake_home: Home, tmp_path: Pat
     import sqlite3
 
     write_images(tmp_path / "photos", 2)
-    fake_home.run("db", "upgrade")
     with sqlite3.connect(fake_home.path / "pixmill.db") as database:
         database.execute("UPDATE alembic_version SET version_num = '9999'")
     done = fake_home.run("classify", tmp_path / "photos", code=1)

@@ -55,6 +55,7 @@ def submitted(served: Served, photos: Path) -> str:
 
 
 def test_a_server_that_is_not_there_is_said_to_be_unreachable(fake_home: Home) -> None:
+    (fake_home.path / "pixmill.db").unlink()
     server = f"http://127.0.0.1:{free_port()}"
     for command in (
         ["jobs", "list"],

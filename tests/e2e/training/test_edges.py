@@ -33,6 +33,7 @@ def test_a_class_without_a_readable_file_is_refused_with_what_was_found(home: Ho
     assert not list((home.path / "runs").glob("*/*.npy"))
 
 
+@pytest.mark.long
 def test_a_lost_checkpoint_begins_the_history_anew_and_cannot_be_continued(home: Home, tmp_path: Path) -> None:
     data = write_dataset(tmp_path / "data", train=10, test=3)
     with running(home, "worker", "--devices", "cpu"):

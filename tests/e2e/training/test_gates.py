@@ -4,12 +4,14 @@ import shutil
 import tarfile
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
 from tests.running import Home
 from tests.trainings import QUICK, write_classes, write_dataset
 
 
+@pytest.mark.long
 def test_leaked_pictures_stop_the_job_with_their_names_until_they_are_allowed(home: Home, tmp_path: Path) -> None:
     data = write_dataset(tmp_path / "leaky", train=12, test=6)
     shutil.copyfile(data / "train/apple/0003.png", data / "test/apple/copied.png")

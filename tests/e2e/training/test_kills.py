@@ -73,12 +73,14 @@ def test_a_run_killed_in_the_middle_ends_as_if_it_had_not_been(calm: Home, datas
     assert weights(calm, "wild") == weights(calm, "calm")
 
 
+@pytest.mark.long
 def test_the_same_on_postgresql(calm: Home, on_postgresql: Home, dataset: Path) -> None:
     train_with_a_kill(on_postgresql, 1, 20, dataset, "--name", "wild", *LONG)
     check_the_same(calm, 1, on_postgresql, 1)
     assert weights(on_postgresql, "wild") == weights(calm, "calm")
 
 
+@pytest.mark.long
 def test_a_head_on_a_registered_model_and_then_all_of_it_in_one_run(calm: Home, dataset: Path) -> None:
     """Two phases and one history; a trainer that dies in the second one goes on there."""
     calm.environment["PIXMILL_CHECKPOINT_S"] = "0.2"

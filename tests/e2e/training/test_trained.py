@@ -99,6 +99,7 @@ def test_two_versions_are_compared_by_what_changed(home: Home, data: Path) -> No
     assert len({row["path"] for row in changed}) == flips[0]["n"] > 0
 
 
+@pytest.mark.long
 def test_kept_crops_and_a_kept_last_layer_are_choices_of_a_recipe(home: Home, data: Path) -> None:
     more = ("--set", "augmentation.feature_crops=2", "--set", "keep_head=true", "--epochs", "2")
     further = train(home, data, "--name", "further", "--base", "fruit@1", *more)["run"]
