@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
 
 from store.database import Database
 from tests.databases import ready
@@ -21,29 +23,45 @@ settings.load_profile("pixmill")
 
 REPOSITORY = Path(__file__).parents[1]
 
-# What takes longest begins first, so that no process ends long after the others: each takes whole files, in this order.
-FIRST = (
-    "tests/e2e/training",
-    "tests/models/test_pulling.py",
-    "tests/e2e",
-    "tests/chaos",
-    "tests/models/training",
-    "tests/models",
-)
+# A process takes one group of tests after the other, in this order; a file that is not here is a group of its own.
+# Tests with TensorFlow in them keep every core busy: two groups have them all, and run beside tests that wait.
+GROUPS = {
+    "tests/e2e/training": "trainings",
+    "tests/e2e/test_demo.py": "trainings",
+    "tests/e2e/test_up_readme.py": "trainings",
+    "tests/e2e/test_real_model.py": "trainings",
+    "tests/models/test_pulling.py": "networks",
+    "tests/models/training": "networks",
+    "tests/models/test_hostile_models.py": "networks",
+    "tests/models/test_importing.py": "networks",
+}
+FIRST = (*GROUPS, "tests/chaos/test_chaos.py", "tests/e2e", "tests/chaos", "tests/models")
+
+
+def group_of(test: str) -> str:
+    """The group of a test, by its id."""
+    return next((group for start, group in GROUPS.items() if test.startswith(start)), test.split("::", maxsplit=1)[0])
+
+
+class Grouped(LoadFileScheduling):  # type: ignore[misc]  # xdist has no type information
+    """Whole groups, as they come, to whichever process is free."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return group_of(nodeid)
+
+
+@pytest.hookimpl(optionalhook=True)  # where the tests run in one process there is nothing to schedule
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Grouped:
+    return Grouped(config, log)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Put the long tests to the front, and leave out what is of the long dose unless PIXMILL_LONG=1 asks for it."""
-
-    def place(item: pytest.Item) -> int:
-        name = item.nodeid
-        return next((place for place, start in enumerate(FIRST) if name.startswith(start)), len(FIRST))
-
-    items.sort(key=place)
+    """Put what takes longest to the front; leave out the long dose unless PIXMILL_LONG=1 asks for it."""
     if os.environ.get("PIXMILL_LONG") != "1":
-        left_out = [item for item in items if item.get_closest_marker("long")]
+        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("long")])
         items[:] = [item for item in items if not item.get_closest_marker("long")]
-        config.hook.pytest_deselected(items=left_out)
+    starts = list(enumerate(FIRST))
+    items.sort(key=lambda item: next((n for n, start in starts if item.nodeid.startswith(start)), len(FIRST)))
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,8 @@
 """Killed at every named point, a job ends with one right row for each image, on both databases.
 
-`PIXMILL_FAILPOINT_ROUNDS=20 ./do test tests/chaos/test_failpoints.py -n 0 -s` is the long dose; it prints how long each
-recovery took. A point in a worker kills that; one in the supervisor, or in a submission, kills the program that a
-person started, and that person starts it again.
+The long dose is `PIXMILL_LONG=1 PIXMILL_FAILPOINT_ROUNDS=20 ./do test tests/chaos/test_failpoints.py -n 0 -s`; it says
+how long each recovery took. A point in a worker kills that; one in the supervisor, or in a submission, kills the
+program that a person started, and that person starts it again.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 import pytest
+from _pytest.mark.structures import ParameterSet
 
 from store import jobs
 from store.failpoints import NAMES
@@ -40,6 +41,7 @@ IN_SUPERVISOR = ("sweep.before", "publish.before", "publish.after")
 IN_SUBMISSION = ("accept.inside", "accept.after")
 IN_TRAINING = tuple(name for name in NAMES if name.startswith(("checkpoint.", "model.")))
 BY_THE_WAY = ("claim", "pipeline", "slice", "commit")  # come by more than once in a job
+SHORT = {"claim.inside", "commit.fenced", "commit.after", "sweep.expired", "publish.before", "accept.inside"}
 LONG_LEASE_S = 300.0  # nobody waits for its end here
 ZOMBIE_S = 2.0  # a short lease, so that it is soon over
 
@@ -62,9 +64,13 @@ def worlds(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequ
                 print(f"{name:18} {quantiles(recoveries[name])}")  # noqa: T201
 
 
-def rounds(names: tuple[str, ...]) -> list[tuple[str, str, int]]:
-    """Each point with a database in turn: name, database, number of the round."""
-    return [(name, ENGINES[(place + n) % 2], n) for n in range(ROUNDS) for place, name in enumerate(names)]
+def rounds(names: tuple[str, ...]) -> list[ParameterSet]:
+    """Each point with a database in turn: name, database, number of the round. Always only those of SHORT."""
+    return [
+        pytest.param(name, ENGINES[(place + n) % 2], n, marks=() if name in SHORT else pytest.mark.long)
+        for n in range(ROUNDS)
+        for place, name in enumerate(names)
+    ]
 
 
 def test_every_point_is_killed_at() -> None:

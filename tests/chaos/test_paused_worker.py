@@ -73,6 +73,7 @@ def test_a_paused_worker_cannot_commit_after_its_lease_was_taken(
         assert here.counter(FENCED_COMMITS) == fenced + 1
 
 
+@pytest.mark.long
 def test_a_worker_that_stands_still_inside_a_transaction_is_put_out_by_postgresql(
     tmp_path: Path, postgres: str
 ) -> None:

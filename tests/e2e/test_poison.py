@@ -45,12 +45,14 @@ def test_three_poisonous_images_among_a_thousand_cost_three_rows_and_three_resta
     classify_with(poisoned_home, tmp_path / "photos", 1000, poison)
 
 
+@pytest.mark.long
 def test_the_same_on_postgresql(poisoned_home: Home, tmp_path: Path, postgres: str) -> None:
     poisoned_home.environment["PIXMILL_DATABASE_URL"] = new_postgres_database(postgres)
     poison = {30: ("segfault", "worker_died"), 70: ("bug", "worker_died")}
     classify_with(poisoned_home, tmp_path / "photos", 100, poison)
 
 
+@pytest.mark.long
 def test_more_poison_than_a_shard_has_attempts_is_one_restart_each_and_no_long_wait(
     poisoned_home: Home, tmp_path: Path
 ) -> None:

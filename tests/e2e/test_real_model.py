@@ -184,6 +184,7 @@ def test_kills_among_many_photographs_cost_and_double_nothing(
     assert imported.sql(query) == [{"n": images, "d": images}]
 
 
+@pytest.mark.long
 def test_a_gpu_that_keras_does_not_see_is_refused_instead_of_computing_on_the_cpu(imported: Home, photos: Path) -> None:
     done = imported.run("classify", photos, "--no-reuse", "--device", "GPU-dead0000-1", code=1)
     assert "No worker can run here" in done.stderr

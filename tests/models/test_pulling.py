@@ -92,6 +92,7 @@ def test_a_kerascv_preset_is_pulled_through_its_own_from_preset(filled: None, ho
     check_answers(version, home, KERAS_CV_PRESET)
 
 
+@pytest.mark.long
 def test_a_keras_application_is_pulled_through_its_own_weights_imagenet(
     filled: None, home: Path, tmp_path: Path
 ) -> None:

@@ -89,6 +89,7 @@ def train(given: Features, classes: NDArray[np.int64]) -> tuple[Features, Featur
     return kernel.astype(np.float32), bias.astype(np.float32)
 
 
+@pytest.mark.long
 def test_a_head_trained_on_bfloat16_features_is_as_good_when_served_in_float32(
     mobilenet: ModelVersion,
     photographs: tuple[Pictures, NDArray[np.int64], NDArray[np.bool_]],

@@ -53,6 +53,7 @@ def test_every_check_of_the_child_is_asked_for(found: Mapping[str, Any]) -> None
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_run_killed_with_kill_9_ends_as_the_one_that_was_left_alone(tmp_path: Path) -> None:
     """Real processes, real kills at random steps; a failure names its seed, with which it can be had again."""
     seed = random.SystemRandom().randrange(10**6)

@@ -88,6 +88,7 @@ def test_mlflow_has_one_run_for_all_attempts_with_recipe_metrics_and_end(tmp_pat
     assert told[1] == "[(1, 1.0), (2, 0.5), (3, 0.333)]"
 
 
+@pytest.mark.long
 def test_mlflow_that_is_away_is_said_at_the_start_and_waited_for_later(tmp_path: Path) -> None:
     told = _run(
         """
