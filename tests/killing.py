@@ -10,7 +10,10 @@ def worker_parents(home: Home) -> list[psutil.Process]:
 
 
 def is_worker(process: psutil.Process | None) -> bool:
-    return process is not None and process.cmdline()[2:4] == ["-m", "worker"]
+    try:
+        return process is not None and process.cmdline()[2:4] == ["-m", "worker"]
+    except psutil.NoSuchProcess:  # or a zombie that nobody has waited for
+        return False
 
 
 def kill_child(home: Home) -> None:
