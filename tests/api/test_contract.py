@@ -23,6 +23,7 @@ import pytest
 from sqlalchemy import make_url
 
 from tests.running import Home, eventually, fake_model, write_images
+from tests.servers import new_postgres_database
 from tests.serving import Served, serving
 
 EXAMPLES = int(os.environ.get("PIXMILL_EXAMPLES", "4"))
@@ -108,9 +109,11 @@ def test_a_frozen_broker_gives_no_error_and_no_hang(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(900 + 40 * EXAMPLES)
 def test_a_database_that_only_reads_gives_503_and_never_500(tmp_path: Path, postgres: str) -> None:
-    with served(tmp_path, database_url=postgres) as server:
-        name = make_url(postgres).database
-        with psycopg.connect(postgres.replace("postgresql+psycopg", "postgresql"), autocommit=True) as connection:
+    # Of its own: the server's other databases must go on taking tables.
+    url = new_postgres_database(postgres)
+    with served(tmp_path, database_url=url) as server:
+        name = make_url(url).database
+        with psycopg.connect(url.replace("postgresql+psycopg", "postgresql"), autocommit=True) as connection:
             connection.execute(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
             connection.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() "
@@ -123,7 +126,7 @@ def test_a_database_that_only_reads_gives_503_and_never_500(tmp_path: Path, post
         answer = examine(server, tmp_path, *options, checks="not_a_server_error", phases=BRIEF)
         seen = Counter(status for line in report.read_text().splitlines() for status in _statuses(json.loads(line)))
         # Most of what a fuzzer sends is refused before the database is asked; this many were refused because of it.
-        assert seen[503] > 5, seen
+        assert seen[503] >= 3, seen
         assert not {status for status in seen if status >= 500} - {501, 503}, answer.stdout[-12_000:]
         assert "Network Error" not in answer.stdout, answer.stdout[-12_000:]
 
