@@ -141,7 +141,21 @@ def own_job(here: Context, caller: Caller, job_id: int) -> JobRow:
     try:
         found = insights.job(here.database, job_id)
     except UnknownJob:
-        found = None
-    if found is None or not caller.sees(found.owner):
-        raise Problem("not-found", f"There is no job {job_id}.", job_id=job_id)
+        raise _no_job(job_id) from None
+    if not caller.sees(found.owner):
+        raise _no_job(job_id)
     return found
+
+
+def may_see_job(here: Context, caller: Caller, job_id: int) -> None:
+    """That the caller may see a job, of which nothing else is asked. Raises as `own_job`."""
+    try:
+        owner = insights.owner_of(here.database, job_id)
+    except UnknownJob:
+        raise _no_job(job_id) from None
+    if not caller.sees(owner):
+        raise _no_job(job_id)
+
+
+def _no_job(job_id: int) -> Problem:
+    return Problem("not-found", f"There is no job {job_id}.", job_id=job_id)

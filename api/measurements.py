@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from api.context import Context
+from api.paging import json_bytes, tag_of
 from api.shelf import Shelf
 from store import insights
-from store.records import json_text
 from store.rows import JobRow
 from store.run_rows import RunRow
 from worker.comparing import compare_runs, comparison_record
@@ -29,8 +28,8 @@ class Ready:
     @classmethod
     def of(cls, body: object) -> Ready:
         """A value as JSON."""
-        data = json_text(body).encode("utf-8", "backslashreplace")
-        return cls(data, f'W/"{hashlib.blake2b(data, digest_size=12).hexdigest()}"')
+        data = json_bytes(body)
+        return cls(data, tag_of(data))
 
     @property
     def size(self) -> int:

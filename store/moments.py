@@ -1,6 +1,7 @@
 """Moments for people and programs: seconds since 1970 as RFC 3339."""
 
 from datetime import UTC, datetime
+from functools import lru_cache
 
 
 def seconds(text: str) -> float:
@@ -15,4 +16,9 @@ def rfc3339(seconds: float) -> str:
     """A time in UTC as `2026-11-22T01:30:00.123Z`; milliseconds, as the views have them."""
     # Rounded first: a database's clock gives 0.5999999, and cut off that would be another millisecond than the views'.
     whole, milliseconds = divmod(round(seconds * 1000), 1000)
-    return f"{datetime.fromtimestamp(whole, UTC).isoformat()[:19]}.{milliseconds:03}Z"
+    return f"{_to_the_second(whole)}.{milliseconds:03}Z"
+
+
+@lru_cache(maxsize=4096)  # results come in hundreds a second
+def _to_the_second(whole: int) -> str:
+    return datetime.fromtimestamp(whole, UTC).isoformat()[:19]

@@ -235,7 +235,7 @@ class _Search:
         return self._cut(query.order_by(*self.way.order), None, limit)
 
     def _cut(self, query: Select[Any], end: Key | None, limit: int) -> Page[Any]:
-        rows = list(self.connection.execute(query.limit(limit + 1)))
+        rows = self.connection.execute(query.limit(limit + 1)).all()
         if len(rows) > limit:
-            return Page(rows[:limit], tuple(getattr(rows[limit - 1], key.name) for key in self.way.keys))
-        return Page(rows, end)
+            return Page(list(rows[:limit]), tuple(getattr(rows[limit - 1], key.name) for key in self.way.keys))
+        return Page(list(rows), end)

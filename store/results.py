@@ -1,10 +1,9 @@
 """Results of a job: what a row is, which rows a filter chooses, and a stream of any number of them in flat memory."""
 
 import json
-import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, FromClause, Select, and_, bindparam, false, literal_column, select
 
@@ -47,8 +46,7 @@ class Filter:
         return self == Filter()
 
 
-@dataclass(frozen=True, slots=True)
-class ResultRow:
+class ResultRow(NamedTuple):
     """One item with its result. `path` is the full path as bytes; `member` the name inside an archive.
 
     `agrees`: whether the label is the true one; None where none is known. `correction`: what a person said last.
@@ -84,6 +82,12 @@ class Head:
 
     root: bytes
     model: str | None
+
+    def path_of(self, name: bytes) -> bytes:
+        """A name's full path."""
+        # os.path.join in a third of its time.
+        between = b"" if not self.root or self.root.endswith(b"/") else b"/"
+        return name if name.startswith(b"/") else self.root + between + name
 
 
 def stream(database: Database, job_id: int, chosen: Filter | None = None) -> Iterator[ResultRow]:
@@ -129,6 +133,11 @@ def rows_query(job_id: int, first: FromClause = results) -> Select[Any]:
 
     `first` is read first, and the others by their keys: `results`, `items`, or a part with columns job_id and idx.
     """
+    joined = _KNOWN.get(first)
+    return (_joined(first) if joined is None else joined).where(first.c.job_id == job_id)
+
+
+def _joined(first: FromClause) -> Select[Any]:
     r, i = results.c, items.c
     columns = (
         *r["idx", "status", "label", "score", "topk", "error_code", "error", "width", "height", "content_hash"],
@@ -141,7 +150,10 @@ def rows_query(job_id: int, first: FromClause = results) -> Select[Any]:
         begun = InOrder(begun, results, and_(r.job_id == first.c.job_id, r.idx == first.c.idx))
     if first is not items:
         begun = InOrder(begun, items, and_(i.job_id == r.job_id, i.idx == r.idx))
-    return select(*columns).select_from(begun).where(first.c.job_id == job_id)
+    return select(*columns).select_from(begun)
+
+
+_KNOWN: Mapping[FromClause, Select[Any]] = {first: _joined(first) for first in (results, items)}  # built once
 
 
 def conditions(chosen: Filter) -> list[ColumnElement[bool]]:
@@ -167,7 +179,8 @@ def named_conditions(chosen: Filter) -> Iterator[tuple[str, ColumnElement[bool]]
         yield "label", r.label + "" == chosen.label
     if chosen.error_code is not None:
         yield "error_code", r.error_code + "" == chosen.error_code
-    yield from (("score", condition) for condition in score_range(chosen, r.score + 0.0))
+    if chosen.min_score is not None or chosen.max_score is not None:
+        yield from (("score", condition) for condition in score_range(chosen, r.score + 0.0))
     yield from _item_conditions(chosen)
 
 
@@ -199,7 +212,7 @@ def to_row(row: Any, head: Head) -> ResultRow:
     return ResultRow(
         job_id=job_id,
         idx=idx,
-        path=os.path.join(head.root, from_columns(name, raw)),  # noqa: PTH118  a name is bytes
+        path=head.path_of(from_columns(name, raw)),
         file_name=name,
         member=member,
         status=status,

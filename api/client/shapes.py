@@ -85,7 +85,7 @@ def result_of(record: Record) -> ResultRow:
 
 
 _SAME_IN_RESULT = tuple(
-    name for name in ResultRow.__slots__ if name not in ("path", "topk", "extra", "external_id", "created_at")
+    name for name in ResultRow._fields if name not in ("path", "topk", "extra", "external_id", "created_at")
 )
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Header, Query, Request
 from starlette.responses import Response
 
-from api.access import Reader, own_job
+from api.access import Reader, may_see_job, own_job
 from api.context import Context, Here
 from api.following.hub import Hub
 from api.following.position import Position
@@ -97,7 +97,7 @@ def read_log(
     cursor: Annotated[Cursor | None, Query()] = None,
 ) -> Response:
     """The events of a job, oldest first."""
-    own_job(here, caller, job)
+    may_see_job(here, caller, job)
     binding = ["log", job]
     after = decode_cursor(cursor, binding, int)
     found = events_after(here.database, job, after[0] if after else 0, limit + 1)

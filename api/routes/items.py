@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import Response
 
-from api.access import Reader, own_job
+from api.access import Reader, may_see_job
 from api.context import Here
 from api.paging import decode_cursor, encode_cursor, json_response, page_response
 from api.problems import documented
@@ -33,7 +33,7 @@ def get_items(
     request: Request, here: Here, caller: Reader, job: JobId, asked: Annotated[ItemsAsked, Query()]
 ) -> Response:
     """By number; with `path_prefix` by name. A page may be short, even empty, while `next` is there."""
-    own_job(here, caller, job)
+    may_see_job(here, caller, job)
     chosen = asked.filter()
     binding = ["items", job, asked.model_dump(mode="json", exclude={"cursor", "limit"})]
     kinds = (key.type.python_type for key in item_way(chosen).keys)
@@ -51,6 +51,6 @@ def get_items(
 )
 def get_item(request: Request, here: Here, caller: Reader, job: JobId, idx: ItemIdx) -> Response:
     """`result` is null while the item is pending."""
-    own_job(here, caller, job)
+    may_see_job(here, caller, job)
     found, result = item(here.database, job, idx)
     return json_response(request, {**item_record(found), "result": None if result is None else result_record(result)})

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import Response
 
-from api.access import Reader, own_job
+from api.access import Reader, may_see_job, own_job
 from api.context import Here
 from api.paging import decode_cursor, encode_cursor, json_response, page_of
 from api.problems import documented
@@ -80,5 +80,5 @@ def get_summary(
     classes: Annotated[int, Query(ge=1, le=1000, description="How many classes, the most frequent first.")] = 10,
 ) -> Response:
     """Classes, reasons of failure, agreement with given labels: from counts that are kept, at no cost."""
-    own_job(here, caller, job)
+    may_see_job(here, caller, job)
     return json_response(request, job_summary_record(summary(here.database, job, classes)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from api.access import Caller, Reader, Submitter, own_job
+from api.access import Caller, Reader, Submitter, may_see_job
 from api.context import Context, Here
 from api.paging import json_response
 from api.problems import documented
@@ -33,7 +33,7 @@ def _author(here: Context, caller: Caller) -> str:
 )
 def put_label(request: Request, here: Here, caller: Submitter, job: JobId, idx: ItemIdx, body: NewLabel) -> Response:
     """The newest label counts; what was said before stays in the history."""
-    own_job(here, caller, job)
+    may_see_job(here, caller, job)
     said = corrections.correct(here.database, job, idx, body.label, _author(here, caller))
     return json_response(request, correction_record(said))
 
@@ -47,7 +47,7 @@ def put_label(request: Request, here: Here, caller: Submitter, job: JobId, idx: 
 )
 def delete_label(here: Here, caller: Submitter, job: JobId, idx: ItemIdx) -> Response:
     """Also where nothing was said: then nothing happens."""
-    own_job(here, caller, job)
+    may_see_job(here, caller, job)
     corrections.withdraw(here.database, job, idx, _author(here, caller))
     return Response(status_code=204)
 
@@ -61,6 +61,6 @@ def delete_label(here: Here, caller: Submitter, job: JobId, idx: ItemIdx) -> Res
 )
 def get_labels(request: Request, here: Here, caller: Reader, job: JobId, idx: ItemIdx) -> Response:
     """The oldest first; the last one counts, unless its label is null."""
-    own_job(here, caller, job)
+    may_see_job(here, caller, job)
     said = corrections.history(here.database, job, idx)
     return json_response(request, {"items": [correction_record(row) for row in said]})

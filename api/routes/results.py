@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from api.access import Reader, own_job
+from api.access import Reader, may_see_job
 from api.context import Here
 from api.paging import decode_cursor, encode_cursor, json_response, page_response
 from api.problems import Problem, documented
@@ -33,7 +33,7 @@ def get_results(
     request: Request, here: Here, caller: Reader, job: JobId, asked: Annotated[ResultsAsked, Query()]
 ) -> Response:
     """Orders by score show classified images only. A page may be short, even empty, while `next` is there."""
-    own_job(here, caller, job)
+    may_see_job(here, caller, job)
     chosen = asked.filter()
     binding = ["results", job, _binding(asked)]
     after = decode_cursor(asked.cursor, binding, *key_kinds(chosen, asked.order))
@@ -53,7 +53,7 @@ def get_facets(
     request: Request, here: Here, caller: Reader, job: JobId, asked: Annotated[FacetsAsked, Query()]
 ) -> Response:
     """Counts of labels, failures, agreement and scores; without a filter exact, whatever the job's size."""
-    own_job(here, caller, job)
+    may_see_job(here, caller, job)
     return json_response(request, facets_record(facets(here.database, job, asked.filter(), asked.limit)))
 
 
