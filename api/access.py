@@ -62,9 +62,6 @@ class Caller:
 
 async def caller_of(request: Request, here: Here, sent: Credentials) -> Caller:
     """Whose token came with the request. Raises Problem 401 or 429."""
-    before: Caller | None = getattr(request.state, "caller", None)  # a route asked already, or the API for its reader
-    if before is not None:
-        return before
     if sent is None:
         got = "that header without `Bearer`" if "authorization" in request.headers else "none"
         raise Problem("unauthorized", f"Expected a token in the header Authorization, as `Bearer …`; got {got}.")

@@ -30,7 +30,6 @@ ROUTERS = (
     "submit", "control", "quick", "uploads", "jobs", "items", "results", "exports", "labels", "events",
     "runs", "models", "images", "workers", "sql", "webhooks", "tokens",
 )  # fmt: skip
-READ = ("items", "results")  # what readers answer: their route class is api.readers.route.Read
 # What starts with the process and is stopped with it: a class that takes the context, with start() and stop().
 SERVICES = ("api.touches:Touches", "api.submission.service:Submissions", "api.webhooks.sender:Sender")
 
@@ -64,21 +63,12 @@ def make_app(settings: Settings, *, roots: Sequence[Path] | None = None) -> Fast
         redirect_slashes=False,
         lifespan=_lifespan,
         middleware=guards(settings),
-        exception_handlers=_handlers(),
+        exception_handlers={HTTPException: _refused, RequestValidationError: _invalid},
     )
     app.state.context = Context(settings, roots)
     for name in TOP:
         app.include_router(importlib.import_module(name).router)
     for name in ROUTERS:
-        app.include_router(importlib.import_module(f"api.routes.{name}").router, prefix=PREFIX)
-    return app
-
-
-def make_reading_app(settings: Settings) -> FastAPI:
-    """What a reader answers (api.readers): routes that only read, without guards and services, which the API has."""
-    app = FastAPI(openapi_url=None, redirect_slashes=False, exception_handlers=_handlers())
-    app.state.context = Context(settings, roots=())
-    for name in READ:
         app.include_router(importlib.import_module(f"api.routes.{name}").router, prefix=PREFIX)
     return app
 
@@ -93,10 +83,6 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
     finally:
         await to_thread.run_sync(context.close)
-
-
-def _handlers() -> dict[Any, Any]:
-    return {HTTPException: _refused, RequestValidationError: _invalid}
 
 
 async def _refused(request: Request, error: Exception) -> Response:

@@ -26,11 +26,6 @@ class Turns:
     def __init__(self, _: Context | None = None) -> None:
         self._places = asyncio.Semaphore(PLACES)
 
-    @property
-    def is_full(self) -> bool:
-        """Whether the next one has to wait."""
-        return self._places.locked()
-
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
         """Have a place, or have waited long enough."""

@@ -85,9 +85,6 @@ class Settings(BaseSettings):
     )
     api_host: str = Field("127.0.0.1", min_length=1, max_length=253, description="Where the API listens.")
     api_port: int = Field(8420, ge=0, le=65535, description="The API's port; 0 for any free one.")
-    api_readers: int = Field(
-        2, ge=0, le=64, description="Processes that the API starts while several reads come at once; 0 for none."
-    )
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
         description="Host names, beside this machine's own, that the API answers to, separated by commas; "

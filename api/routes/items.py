@@ -11,14 +11,14 @@ from api.access import Reader, may_see_job
 from api.context import Here
 from api.paging import decode_cursor, encode_cursor, json_response, page_response
 from api.problems import documented
-from api.readers.route import Read
 from api.routes.jobs import JobId
 from api.schemas.results import ItemDetailOut, ItemPage, ItemsAsked
 from api.schemas.text import Index
+from api.turns import InTurn
 from store.item_query import item, item_way, items_page
 from store.records import item_record, result_record
 
-router = APIRouter(tags=["items"], route_class=Read)
+router = APIRouter(tags=["items"], route_class=InTurn)
 ItemIdx = Annotated[Index, Path(description="The item's number in its job, from 0.")]
 
 

@@ -11,15 +11,15 @@ from api.access import Reader, may_see_job
 from api.context import Here
 from api.paging import decode_cursor, encode_cursor, json_response, page_response
 from api.problems import Problem, documented
-from api.readers.route import Read
 from api.routes.jobs import JobId
 from api.schemas.results import AcrossAsked, FacetsAsked, FacetsOut, Results, ResultsAsked
+from api.turns import InTurn
 from store.across import Scope, page_across
 from store.facets import facets
 from store.query import key_kinds, page
 from store.records import facets_record, result_record
 
-router = APIRouter(tags=["results"], route_class=Read)
+router = APIRouter(tags=["results"], route_class=InTurn)
 
 
 @router.get(

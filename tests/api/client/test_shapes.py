@@ -91,7 +91,7 @@ def test_a_result_comes_back_from_its_record(row: ResultRow) -> None:
 
 
 def test_a_name_that_is_not_utf_8_comes_back_as_it_is_shown() -> None:
-    row = replace(_some_result(), path=b"/photos/caf\xe9.jpg")
+    row = _some_result()._replace(path=b"/photos/caf\xe9.jpg")
     back = shapes.result_of(records.result_record(row))
     assert back.path == rb"/photos/caf\xe9.jpg"
     assert records.result_record(back) == records.result_record(row)

@@ -1,1 +1,0 @@
-"""Processes that answer reads for the API while several come at once: further cores, and no waiting in line."""
