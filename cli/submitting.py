@@ -60,6 +60,5 @@ def _interrupted(desk: Desk, job_id: int) -> None:
         desk.pause(job_id)
     except IllegalMove:
         return  # it ended at that very moment
-    row = desk.job(job_id)
-    at = "" if row.kind == "finetune" else f" at {row.classified + row.failed:,} of {row.found:,}"
-    say(f"Job {job_id} is paused{at}; nothing is lost. `pixmill jobs resume {job_id}` goes on.")
+    # No figures: the workers finish what they have in hand, and then there are more.
+    say(f"Job {job_id} is paused; nothing is lost. `pixmill jobs resume {job_id}` goes on.")

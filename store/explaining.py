@@ -11,6 +11,8 @@ FULL = "No space left for the database {where}. Free some and try again; nothing
 STATES: tuple[tuple[tuple[str, ...], type[StoreError], str], ...] = (
     (("53100",), DatabaseFull, FULL),
     (("40001", "40P01", "55P03"), DatabaseUnavailable, "Another transaction was in the way in {where}. Try again."),
+    # Psycopg calls these operational too, and to try again would never end.
+    (("54000", "54001", "54011", "54023"), StoreError, "The database {where} has a limit that this is over: {text}"),
     (("25006",), DatabaseUnavailable, "The database {where} is read-only."),
     (
         ("25P03",),

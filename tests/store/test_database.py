@@ -14,7 +14,8 @@ from sqlalchemy import make_url, text
 from sqlalchemy.pool import QueuePool
 
 from store.database import ACKNOWLEDGED_S, Database
-from store.errors import DatabaseUnavailable
+from store.errors import DatabaseUnavailable, StoreError
+from tests.servers import new_postgres_database
 
 REQUEST_THREADS = 40  # of the framework, unless it is told otherwise
 
@@ -78,6 +79,17 @@ def test_a_lock_is_waited_for_as_long_as_asked(hasty: Database) -> None:
                 second.execute(statement)
     finally:
         other.close()
+
+
+def test_a_value_over_a_limit_of_the_server_is_no_outage(postgres: str) -> None:
+    """An outage is waited for and tried again, uncounted; a row that can never be written must count."""
+    database = Database(new_postgres_database(postgres))
+    with database.write() as connection:
+        connection.execute(text("CREATE TABLE long (name text PRIMARY KEY)"))
+    with pytest.raises(StoreError, match="has a limit that this is over") as refused, database.write() as connection:
+        connection.execute(text("INSERT INTO long SELECT string_agg(md5(n::text), '') FROM generate_series(1, 999) n"))
+    assert not isinstance(refused.value, DatabaseUnavailable)
+    database.close()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has TCP_USER_TIMEOUT")
