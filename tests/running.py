@@ -113,6 +113,19 @@ def write_images(folder: Path, count: int, start: int = 0) -> None:
         Image.fromarray(pixels).save(folder / f"{n:06}.png", compress_level=1)
 
 
+def write_slow(folder: Path, count: int, different: int = 20) -> Path:
+    """Pictures that take some milliseconds each, so that a fault meets work: a few under many names; the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    noise = np.random.default_rng(1)
+    for n in range(count):
+        name = folder / f"{n:05}.jpg"
+        if n < different:
+            Image.fromarray(noise.integers(0, 256, (400, 500, 3), dtype=np.uint8)).save(name)
+        else:
+            name.hardlink_to(folder / f"{n % different:05}.jpg")
+    return folder
+
+
 def eventually(condition: Callable[[], bool], seconds: float = 30.0, what: str = "it") -> None:
     """Wait for a condition. Fails after a generous time, so that a slow machine does not matter."""
     deadline = time.monotonic() + seconds

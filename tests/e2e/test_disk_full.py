@@ -1,15 +1,12 @@
 """The disk of a home fills up in the middle of a job: the job waits, says so, and goes on when there is space."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from tests.databases import ready_home
-from tests.running import eventually, fake_model, running
+from tests.running import eventually, fake_model, running, write_slow
 from tests.small_disks import SmallHome, small_home
 
 IMAGES = 1500
@@ -27,14 +24,7 @@ def home(tmp_path: Path) -> Iterator[SmallHome]:
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
     """A few pictures under many names: they take some milliseconds each."""
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    noise = np.random.default_rng(1)
-    for n in range(20):
-        Image.fromarray(noise.integers(0, 256, (400, 500, 3), dtype=np.uint8)).save(folder / f"{n:05}.jpg")
-    for n in range(20, IMAGES):
-        os.link(folder / f"{n % 20:05}.jpg", folder / f"{n:05}.jpg")
-    return folder
+    return write_slow(tmp_path / "photos", IMAGES)
 
 
 def done(home: SmallHome) -> int:

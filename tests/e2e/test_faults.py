@@ -7,13 +7,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-import numpy as np
 import psutil
 import pytest
-from PIL import Image
 
 from tests.killing import kill_broker, kill_child, kill_parent, worker_parents
-from tests.running import Home, eventually, fake_model, running, write_images
+from tests.running import Home, eventually, fake_model, running, write_images, write_slow
 from tests.servers import new_postgres_database
 
 IMAGES = 1200
@@ -23,13 +21,7 @@ CLASSIFY = ("--queues", "classify")  # one worker for each device
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Pictures that take some milliseconds each, so that the faults meet work."""
-    folder = tmp_path_factory.mktemp("photos")
-    noise = np.random.default_rng(1)
-    for n in range(20):
-        Image.fromarray(noise.integers(0, 256, (400, 500, 3), dtype=np.uint8)).save(folder / f"{n:05}.jpg")
-    for n in range(20, IMAGES):
-        os.link(folder / f"{n % 20:05}.jpg", folder / f"{n:05}.jpg")
-    return folder
+    return write_slow(tmp_path_factory.mktemp("photos"), IMAGES)
 
 
 def classified(home: Home) -> int:

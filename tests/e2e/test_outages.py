@@ -11,16 +11,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import psutil
 import pytest
 import redis
-from PIL import Image
 
 from tests.chaos.proxy import Proxy
 from tests.freezing import Freezer
 from tests.killing import is_worker, worker_parents
-from tests.running import Home, eventually, fake_model, running, write_images
+from tests.running import Home, eventually, fake_model, running, write_images, write_slow
 from tests.serving import free_port, serving
 from worker import watchdog
 from worker.broker import EmbeddedBroker
@@ -37,13 +35,7 @@ PATIENT = 5  # times what it takes when nothing is wrong: the machine may do oth
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Pictures that take some milliseconds each, so that the faults meet work."""
-    folder = tmp_path_factory.mktemp("photos")
-    noise = np.random.default_rng(1)
-    for n in range(10):
-        Image.fromarray(noise.integers(0, 256, (400, 500, 3), dtype=np.uint8)).save(folder / f"{n:05}.jpg")
-    for n in range(10, IMAGES):
-        os.link(folder / f"{n % 10:05}.jpg", folder / f"{n:05}.jpg")
-    return folder
+    return write_slow(tmp_path_factory.mktemp("photos"), IMAGES)
 
 
 @contextmanager
