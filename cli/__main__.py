@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from typing import Annotated
 
 import typer
 
@@ -28,11 +29,10 @@ from cli import (
     workers,
 )
 from cli.errors import Exit, exit_code, message
-from cli.output import drop_unread, fail, say
+from cli.output import drop_unread, fail, out, say
 
 app = typer.Typer(
     name="pixmill",
-    help="Grinds folders of pictures into rows you can query.",
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
@@ -55,6 +55,23 @@ app.add_typer(runs.app, name="runs")
 app.add_typer(models.app, name="models")
 app.add_typer(token.app, name="token")
 app.add_typer(db.app, name="db")
+
+
+def _tell_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        out.print(f"pixmill {version('pixmill')}")
+        raise typer.Exit
+
+
+@app.callback()
+def pixmill(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Grinds folders of pictures into rows you can query."""
 
 
 def main() -> None:

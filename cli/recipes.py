@@ -13,9 +13,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from cli.errors import CommandError, Exit
-from models.recipes import Mode, Recipe, parse_settings, read_recipe
+from models.recipes import Mode, Recipe, flat, parse_settings, read_recipe
 from worker import wishes as wished
-from worker.comparing import flat
 
 __all__ = ["Wishes", "flat", "further_recipe", "new_recipe", "reference"]
 

@@ -21,7 +21,7 @@ NotNegative = Annotated[float, Field(ge=0)]
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, defer_build=True)
 
 
 class ImageChoice(_Part):
@@ -302,3 +302,14 @@ def _words(error: ValidationError) -> str:
     if not key:
         return f"The recipe cannot be: {told}."
     return f"{key}: {told[:1].lower()}{told[1:]}, got {_shown(first['input'])}."
+
+
+def flat(values: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """Nested values by their whole keys, `optimizer.learning_rate` and the like."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            found |= flat(value, f"{above}{key}.")
+        else:
+            found[f"{above}{key}"] = value
+    return found

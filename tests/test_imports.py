@@ -25,6 +25,10 @@ def test_the_web_and_the_command_line_start_without_machine_learning(module: str
     assert not loaded_by(f"import {module}", *HEAVY, *PICTURES)
 
 
+def test_the_command_line_answers_before_it_needs_a_database_or_a_server() -> None:
+    assert not loaded_by("import cli.__main__", "sqlalchemy", "fastapi", "celery", "redis", "httpx", "httpx2")
+
+
 @pytest.mark.parametrize("module", ["worker.app", "worker.tasks"])
 def test_the_queue_side_starts_without_a_framework(module: str) -> None:
     # The parent of the workers imports these: TensorFlow must never be in it.

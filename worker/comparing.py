@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from models.recipes import flat
 from store.database import Database
 from store.evaluations import flips
 from store.run_rows import EpochRow, FlipRow, RunRow
@@ -54,17 +55,6 @@ def differing(one: Mapping[str, Value], other: Mapping[str, Value]) -> dict[str,
     """The keys whose values differ, with both; None where one does not have it."""
     keys = dict.fromkeys([*one, *other])
     return {key: (one.get(key), other.get(key)) for key in keys if one.get(key) != other.get(key)}
-
-
-def flat(values: Mapping[str, Any], above: str = "") -> dict[str, Any]:
-    """Nested values by their whole keys, `optimizer.learning_rate` and the like."""
-    found: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            found |= flat(value, f"{above}{key}.")
-        else:
-            found[f"{above}{key}"] = value
-    return found
 
 
 def _chosen(run: RunRow) -> dict[str, Value]:

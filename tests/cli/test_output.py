@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib.metadata import version
 
 import pytest
 
@@ -12,6 +13,7 @@ from cli.sort import folder_name
 from cli.speed import Speed
 from models.errors import UnknownModel
 from store.errors import SchemaMismatch, UnknownJob
+from tests.cli.conftest import Pixmill, Told
 from worker.sources.errors import NoSuchPath
 
 
@@ -23,6 +25,10 @@ def test_every_kind_of_mistake_has_its_exit_code() -> None:
     assert exit_code(SchemaMismatch("x")) == 1
     assert exit_code(PermissionError(13, "Permission denied")) == 5
     assert exit_code(ZeroDivisionError()) is None
+
+
+def test_the_version_is_told(pixmill: Pixmill) -> None:
+    assert pixmill("--version") == Told(0, f"pixmill {version('pixmill')}\n", "")
 
 
 def test_the_table_of_exit_codes_names_classes_that_exist() -> None:
