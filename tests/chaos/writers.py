@@ -36,7 +36,7 @@ from store.catalog import register_model
 from store.claims import Claimer, claim, give_up, release, renew
 from store.commits import commit_slice
 from store.database import Database, sqlite_module
-from store.errors import IllegalMove, LeaseLost, NothingToDo, StoreError, UnknownJob
+from store.errors import IllegalMove, LeaseLost, NothingToDo, ScanLost, StoreError, UnknownJob
 from store.insights import items_left, list_jobs
 from store.removal import remove
 from store.results import stream
@@ -54,7 +54,8 @@ MOST_JOBS = 24
 ITEMS = 256
 SLICE = 32
 LEASE_S = 2.0
-REFUSED = (IllegalMove, LeaseLost, NothingToDo, UnknownJob)  # what the rules say; everything else is a complaint
+# What the rules say, ScanLost where somebody ended or removed a job that is being listed; all else is a complaint.
+REFUSED = (IllegalMove, LeaseLost, NothingToDo, ScanLost, UnknownJob)
 CHECKPOINTS = ("PASSIVE", "FULL", "RESTART", "TRUNCATE")
 TOPK = json.dumps([{"label": f"label {n}", "score": 0.1} for n in range(8)])
 

@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -99,8 +100,12 @@ def test_two_commands_beside_each_other_both_finish(fake_home: Home, tmp_path: P
 
 
 def test_ctrl_c_pauses_and_resume_goes_on(fake_home: Home, tmp_path: Path) -> None:
-    write_images(tmp_path / "photos", 6000)
-    with running(fake_home, "classify", tmp_path / "photos", "--no-reuse") as process:
+    write_images(tmp_path / "photos", 1500)
+    points = tmp_path / "points"
+    points.mkdir()
+    (points / "slice.before").write_text("after 2 sleep 5")  # so that the job is not over before the person is
+    slowly = replace(fake_home, environment={**fake_home.environment, "PIXMILL_FAILPOINTS": str(points)})
+    with running(slowly, "classify", tmp_path / "photos", "--no-reuse") as process:
         eventually(lambda: bool(fake_home.sql("SELECT 1 AS x FROM v_job_totals WHERE classified > 0")))
         for _ in range(3):  # an impatient person
             process.send_signal(signal.SIGINT)
@@ -110,7 +115,7 @@ def test_ctrl_c_pauses_and_resume_goes_on(fake_home: Home, tmp_path: Path) -> No
     assert "paused" in err
     assert "Traceback" not in err
     fake_home.run("jobs", "resume", "1")
-    assert fake_home.sql("SELECT state, classified FROM v_job_totals") == [{"state": "done", "classified": 6000}]
+    assert fake_home.sql("SELECT state, classified FROM v_job_totals") == [{"state": "done", "classified": 1500}]
 
 
 def test_failures_run_again_in_the_same_job(fake_home: Home, tmp_path: Path) -> None:

@@ -40,7 +40,8 @@ def features_and_head_make_the_model_again(_request: Mapping[str, Any]) -> None:
         images = pixels(model.inputs[0].shape[1:])
         features = answers(backbone, images)
         assert features.ndim == 2
-        np.testing.assert_allclose(head_again(model, features), answers(model, images), atol=1e-5, err_msg=kind)
+        # Weights by chance make large logits, of which float32 keeps five digits.
+        np.testing.assert_allclose(head_again(model, features), answers(model, images), atol=1e-3, err_msg=kind)
     assert cut(keras_zoo.KINDS["normalised by hand"]()).outputs[0].shape[1] == 8
 
 
