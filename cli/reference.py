@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typer.main import get_command
 
-from cli.__main__ import app
+from cli.tree import app
 
 
 def reference() -> str:

@@ -9,8 +9,8 @@ import pytest
 from sqlalchemy import text
 from typer.main import get_command
 
-from cli.__main__ import app
 from cli.errors import Exit
+from cli.tree import app
 from models.errors import ImageError
 from store import schema
 from store.database import Database

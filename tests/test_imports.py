@@ -20,13 +20,13 @@ def loaded_by(statement: str, *watched: str) -> set[str]:
     return set(watched) & set(json.loads(done.stdout.splitlines()[-1]))
 
 
-@pytest.mark.parametrize("module", ["api", "dashboard", "worker.dispatch", "cli.__main__"])
+@pytest.mark.parametrize("module", ["api", "dashboard", "worker.dispatch", "cli.tree"])
 def test_the_web_and_the_command_line_start_without_machine_learning(module: str) -> None:
     assert not loaded_by(f"import {module}", *HEAVY, *PICTURES)
 
 
 def test_the_command_line_answers_before_it_needs_a_database_or_a_server() -> None:
-    assert not loaded_by("import cli.__main__", "sqlalchemy", "fastapi", "celery", "redis", "httpx", "httpx2")
+    assert not loaded_by("import cli.tree", "sqlalchemy", "fastapi", "celery", "redis", "httpx", "httpx2")
 
 
 @pytest.mark.parametrize("module", ["worker.app", "worker.tasks"])

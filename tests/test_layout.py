@@ -16,7 +16,7 @@ MOST_LINES = 400
 # The command line's top, the task boundary, a request's, and its likes without a request: a scan that goes on after the
 # answer, a check of readiness, and threads of the API and of a supervisor, which nobody would start again.
 DOORS = {
-    *("cli/__main__.py", "worker/tasks.py", "worker/rounds.py"),
+    *("cli/tree.py", "worker/tasks.py", "worker/rounds.py"),
     *("api/guards_envelope.py", "api/submission/scanner.py", "api/health.py"),
     "api/client/sending.py",
     *("api/following/channel.py", "api/submission/service.py", "api/touches.py", "api/webhooks/sender.py"),

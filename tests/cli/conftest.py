@@ -37,7 +37,7 @@ Pixmill = Callable[..., Told]
 @pytest.fixture
 def pixmill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Pixmill:
     """Run a command in this process, with an empty home in `tmp_path`."""
-    from cli.__main__ import run
+    from cli.tree import run
 
     for name in ("PIXMILL_DATABASE_URL", "PIXMILL_BROKER_URL", "PIXMILL_COMMAND", "PIXMILL_SERVER", "PIXMILL_TOKEN"):
         monkeypatch.delenv(name, raising=False)

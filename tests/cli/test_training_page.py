@@ -7,8 +7,8 @@ import pytest
 from sqlalchemy import text
 from typer.main import get_command
 
-from cli.__main__ import app
 from cli.recipes import flat
+from cli.tree import app
 from models.recipes import all_keys, parse_settings
 from store.database import Database
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.__main__ import run
+from cli.tree import run
 from store.database import Database
 from store.run_rows import Finding
 from tests.cli.histories import History, finished_run

@@ -10,7 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from cli.__main__ import run
+from cli.tree import run
 
 
 def main(cases: Path) -> None:
