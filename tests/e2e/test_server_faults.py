@@ -29,16 +29,16 @@ def pixmill(home: Home, environment: dict[str, str], *arguments: object) -> subp
 def following(served: Served, job: str) -> Iterator[subprocess.Popen[str]]:
     """A command that follows a job; it has asked for the job often enough to wait for its events now."""
     process = subprocess.Popen(
-        served.home.command("jobs", "follow", job), env=served.env(), cwd=served.home.path, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, text=True,
+        served.home.command("jobs", "follow", job), env={**served.env(), "PYTHONFAULTHANDLER": "1"},
+        cwd=served.home.path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     asked = f'/api/v1/jobs/{job}"'
     try:
         eventually(lambda: "\n".join(logs(served)).count(asked) >= 3 or process.poll() is not None, 60, "following")
         yield process
     finally:
-        process.kill()
-        process.communicate()
+        process.send_signal(signal.SIGABRT)  # one that does not end when it is asked to says where it is
+        print(process.communicate()[1])
 
 
 def logs(served: Served) -> Iterator[str]:
