@@ -3,23 +3,21 @@
 import shutil
 from pathlib import Path
 
+from tests.e2e.conftest import Refused
 from tests.running import LABELS, Home
 from tests.trainings import write_classes
 
 ARCHITECTURE = ("--preset", "fashion_cnn")
 
 
-def refused(home: Home, cases: list[tuple[tuple[object, ...], int, str]]) -> None:
-    """Each command ends with its code and says its part; nothing was queued, nothing runs."""
-    for arguments, code, part in cases:
-        done = home.run(*arguments, code=code)
-        assert part.lower() in done.stderr.lower(), (arguments, done.stderr)
-        assert done.stdout == "", arguments
-    assert home.json("jobs", "list", "--json") == []
+def assert_nothing_is_queued(home: Home) -> None:
+    assert home.sql("SELECT id FROM jobs") == []
     assert not home.processes()
 
 
-def test_data_that_cannot_be_trained_on_is_told_before_it_is_queued(fake_home: Home, tmp_path: Path) -> None:
+def test_data_that_cannot_be_trained_on_is_told_before_it_is_queued(
+    fake_home: Home, tmp_path: Path, refused: Refused
+) -> None:
     write_classes(tmp_path / "good", 3)
     write_classes(tmp_path / "alone", 3, names=("apple",))
     write_classes(tmp_path / "few", 3)
@@ -49,9 +47,12 @@ def test_data_that_cannot_be_trained_on_is_told_before_it_is_queued(fake_home: H
             (("evaluate", tmp_path / "good", "--model", "fakee"), 4, "Did you mean fake"),
         ],
     )
+    assert_nothing_is_queued(fake_home)
 
 
-def test_choices_that_do_not_fit_are_told_before_it_is_queued(fake_home: Home, tmp_path: Path) -> None:
+def test_choices_that_do_not_fit_are_told_before_it_is_queued(
+    fake_home: Home, tmp_path: Path, refused: Refused
+) -> None:
     write_classes(tmp_path / "good", 3)
     (tmp_path / "r.toml").write_text('preset = "fashion_cnn"\nepoch = 3\n')
     data = ("finetune", tmp_path / "good")
@@ -78,11 +79,13 @@ def test_choices_that_do_not_fit_are_told_before_it_is_queued(fake_home: Home, t
             (("evaluate",), 2, "--job JOB"),
         ],
     )
+    assert_nothing_is_queued(fake_home)
 
 
-def test_a_split_that_is_not_there_cannot_be_evaluated(fake_home: Home, tmp_path: Path) -> None:
+def test_a_split_that_is_not_there_cannot_be_evaluated(fake_home: Home, tmp_path: Path, refused: Refused) -> None:
     write_classes(tmp_path / "data" / "train", 2, names=LABELS[:3])
     refused(fake_home, [(("evaluate", tmp_path / "data", "--model", "fake", "--split", "test"), 2, "train")])
+    assert_nothing_is_queued(fake_home)
 
 
 def test_a_detached_training_waits_and_can_be_looked_at(home: Home, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,7 +39,7 @@ def following(served: Served, job: str) -> Iterator[subprocess.Popen[str]]:
         yield process
     finally:
         process.send_signal(signal.SIGABRT)  # one that does not end when it is asked to says where it is
-        print(process.communicate()[1])
+        sys.stderr.write(process.communicate()[1])
 
 
 def logs(served: Served) -> Iterator[str]:
