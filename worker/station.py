@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Collection
 
+from models.conversion import TIMEOUT_S as CONVERSION_S
 from models.errors import EngineOutOfMemory, ModelError
 from store import jobs
 from store.claims import excuse, give_up, release
@@ -36,6 +38,7 @@ log = logging.getLogger(__name__)
 CHUNK_ITEMS = 16  # what one decode thread takes at a time
 LOAD_ATTEMPTS = 3  # failures in a row before the job fails with the reason
 LOAD_RETRY_S = 2.0
+LOADING_S = CONVERSION_S + 300.0  # to convert, read, compile and try a model; then it has `stall_s` to show progress
 
 
 class Station:
@@ -56,8 +59,8 @@ class Station:
         self._slices = self._new_slices()
         self._examiner = Examiner(settings)
         self._rows = 0  # ever
-        self._loading = False  # a model is being made ready
-        self._load_failures = 0  # in a row, of the machine's making
+        self._loading_since: float | None = None  # monotonic; while a model is being made ready
+        self._load_failures: Counter[int] = Counter()  # of the machine's making, by job
 
     def _new_slices(self) -> Slices:
         return Slices(self._database, self._settings.lease_s, self._patience.through)
@@ -81,7 +84,7 @@ class Station:
         halved for them.
         """
         held = self._slices.leases()
-        self._slices, self._loading = self._new_slices(), False
+        self._slices, self._loading_since = self._new_slices(), None
         for lease in held:
             if lacking(error) is not None or isinstance(error, DatabaseUnavailable):
                 release(self._database, lease)
@@ -114,7 +117,7 @@ class Station:
 
     def _load(self, job: JobRow) -> Loaded | None:
         """The job's model; None where that failed, which is never the images' fault."""
-        self._loading = True
+        self._loading_since = time.monotonic()
         try:
             loaded = self._warm.get(job.model_id or 0)
         except (EngineOutOfMemory, MemoryError, OSError) as error:
@@ -122,10 +125,11 @@ class Station:
                 self._patience.wait(what)
                 return None
             # This machine's trouble, which may pass; another worker may be luckier.
-            self._load_failures += 1
+            self._load_failures[job.id] += 1
             log.warning("%s could not be loaded: %s", job.model, error)
-            if self._load_failures >= LOAD_ATTEMPTS:
+            if self._load_failures[job.id] >= LOAD_ATTEMPTS:
                 jobs.fail(self._database, job.id, f"{job.model} could not be loaded: {error}")
+                del self._load_failures[job.id]
             time.sleep(LOAD_RETRY_S)
             return None
         except ModelError as error:
@@ -133,8 +137,8 @@ class Station:
             jobs.fail(self._database, job.id, str(error))
             return None
         finally:
-            self._loading = False
-        self._load_failures = 0
+            self._loading_since = None
+        del self._load_failures[job.id]
         self._patience.over()
         return loaded
 
@@ -193,8 +197,10 @@ class Station:
 
     def _ticks(self) -> int:
         """Grows with every sign of progress."""
-        if self._loading or self._patience.is_waiting or self._examiner.is_busy:
-            # Making a model ready and looking at a suspect have time limits of their own, waiting for space has none.
+        since = self._loading_since
+        is_loading = since is not None and time.monotonic() - since < LOADING_S
+        if is_loading or self._patience.is_waiting or self._examiner.is_busy:
+            # Looking at a suspect has time limits of its own, waiting for space has none.
             return time.monotonic_ns()
         return self._rows + self._slices.committed + self._reader.ticks
 

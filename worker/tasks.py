@@ -95,12 +95,12 @@ def _work() -> None:
 
 def _drained() -> bool:
     """One try to empty the queue; False where it is worth another."""
-    from store.errors import StoreError
+    from store.errors import DatabaseUnavailable, StoreError
 
     with _at_work:
         try:
             station().drain()
-        except StoreError as error:
+        except DatabaseUnavailable as error:
             log.warning("the database is away: %s", error)
             station().place.owes = True  # whatever it was at, the database may have shards on our name
             with suppress(StoreError):  # leases that cannot be given up end by themselves, or at the next look
@@ -247,7 +247,8 @@ def _watch() -> None:
         reason = watch.verdict(child)
         if reason is not None and not _family.has_lost_child():
             log.error("process %d is ended: %s", child, reason)
-            os.kill(child, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it has ended by itself
+                os.kill(child, signal.SIGKILL)
 
 
 @worker_ready.connect

@@ -1,6 +1,7 @@
 """One worker's loop, in this process, with the stand-in engine and a real database."""
 
 import shutil
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -17,7 +18,7 @@ from models.registry import Registry
 from store import jobs
 from store.claims import Claimer, claim, give_up
 from store.database import Database
-from store.errors import DatabaseUnavailable
+from store.errors import DatabaseUnavailable, StoreError
 from store.insights import job as read_job
 from store.results import stream
 from store.rows import JobRow, NewResult
@@ -27,10 +28,11 @@ from store.tables import shards
 from tests.databases import ready
 from tests.running import fake_model, write_images
 from worker.devices import CPU
+from worker.heartbeat import STALLED
 from worker.settings import Settings
 from worker.slices import Slices
 from worker.sources.opening import open_source
-from worker.station import Station
+from worker.station import LOAD_ATTEMPTS, Station
 from worker.submission import Choices, Scan, submit_classify
 from worker.warm import Loaded, WarmModels
 
@@ -118,9 +120,76 @@ def test_a_database_that_went_away_costs_no_attempt(
     assert drained(database, station, job_id).state is JobState.DONE
 
 
+def test_rows_that_the_database_refuses_are_counted_and_not_tried_for_ever(
+    database: Database, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An outage is not counted. What can never be written is, also where the worker is at its next shard at once."""
+    write_images(tmp_path / "photos", 100)
+    submit(database, settings, tmp_path / "photos")
+    for name, value in settings.environment().items():
+        monkeypatch.setenv(name, value)
+    from worker import tasks
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise StoreError("a value over a limit")
+
+    station = Station(settings, CPU, lambda: False)
+    monkeypatch.setattr(tasks, "station", lambda: station)
+    monkeypatch.setattr("worker.slices.commit_slice", refuse)
+    assert not tasks._drained()
+    tasks._drained()  # at once, before a sweeper comes by
+    sweep(database)
+    assert shard_facts(database) == {("ready", 1)}
+
+
 def shard_facts(database: Database) -> set[tuple[str, int]]:
     with database.read() as connection:
         return {(row.state, row.attempt) for row in connection.execute(select(shards))}
+
+
+def test_a_model_that_cannot_be_loaded_costs_the_next_job_nothing(
+    database: Database, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.station.LOAD_RETRY_S", 0.0)
+    write_images(tmp_path / "photos", 3)
+    moods = iter([False] * LOAD_ATTEMPTS + [False])
+    load = WarmModels.get
+
+    def moody(self: WarmModels, model_id: int) -> Loaded:
+        if next(moods, True):
+            return load(self, model_id)
+        raise MemoryError
+
+    monkeypatch.setattr(WarmModels, "get", moody)
+    station = Station(settings, CPU, lambda: False)
+    for state in (JobState.FAILED, JobState.DONE):
+        assert drained(database, station, submit(database, settings, tmp_path / "photos")).state is state
+
+
+def test_a_worker_whose_model_is_never_ready_ends(
+    database: Database, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or its lease would be renewed for ever: loading is progress, but not without end."""
+    monkeypatch.setattr("worker.station.LOADING_S", 0.3)
+    monkeypatch.setattr("worker.station.LOAD_RETRY_S", 0.0)
+    monkeypatch.setattr(worker.heartbeat, "BEATS", 1200)
+    write_images(tmp_path / "photos", 3)
+    job_id = submit(database, settings, tmp_path / "photos")
+    ended, statuses = threading.Event(), []
+
+    def leave(status: int) -> None:
+        statuses.append(status)
+        ended.set()
+
+    def hang(_self: WarmModels, _model_id: int) -> Loaded:
+        assert ended.wait(30)
+        raise MemoryError
+
+    monkeypatch.setattr("worker.heartbeat.os._exit", leave)
+    monkeypatch.setattr(WarmModels, "get", hang)
+    Station(settings.model_copy(update={"stall_s": 0.3}), CPU, lambda: False).drain()
+    assert statuses[0] == STALLED
+    assert read_job(database, job_id).state is JobState.FAILED
 
 
 def test_a_worker_that_is_told_to_stop_gives_its_shard_back(
