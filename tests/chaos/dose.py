@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -20,7 +21,7 @@ from tests.chaos.oracle import judge
 from tests.chaos.pace import Pace
 from tests.chaos.report import Happened, Report
 from tests.chaos.samples import Samples
-from tests.chaos.world import Plan, Submitter, World, make_world
+from tests.chaos.world import FAILPOINT, Plan, Submitter, World, make_world
 
 SOURCES = (broker_faults, database_faults, failpoint_faults, person_faults)  # importing them fills the catalogue
 FIRST_ROW_S = 60.0
@@ -71,7 +72,10 @@ def run_dose(folder: Path, plan: Plan, dose: Dose, say: Say = lambda _: None) ->
         say(f"{plan.kind}: stopped in {time.monotonic() - stopped:.1f} s")
         report.wrong += _left_over(world)
         report.measure(world, pace)
-        report.wrong += [f"a traceback reached a person:\n{text}" for text in world.tracebacks]
+        report.wrong += world.wrong
+        report.wrong += _odd_ends(world)
+        report.wrong += _odd_versions(world)
+        report.wrong += samples.grown() if dose.seconds else []
         report.verdict = judge(
             world.database, acknowledged=world.acknowledged,
             server_check=(lambda: postgres.check("postgres")) if (postgres := world.postgres) else None,
@@ -144,7 +148,7 @@ def _befall(world: World, fault: Fault, dice: random.Random, chooser: _Chooser, 
             _note(world, fault.name, f"for {seconds:.1f} s" if seconds else "")
             time.sleep(seconds)
         _note(world, fault.name, "over")
-        report.happened.append(Happened(fault.name, at))
+        report.happened.append(Happened(fault.name, at, time.time() - (time.monotonic() - at)))
     except (Missed, StoreError):
         report.missed[fault.name] += 1
     except Exception as error:
@@ -182,9 +186,24 @@ def _settle(world: World, pace: Pace, report: Report, say: Say) -> None:
 
 
 def _left_over(world: World) -> list[str]:
-    """Processes of the home that nobody ended."""
-    _until(lambda: not world.home.processes(), 10)
-    return [f"left running: {process.pid} {process.cmdline()}" for process in world.home.processes()]
+    """Processes of the home, or in one of its folders, that nobody ended."""
+    _until(lambda: not world.running(), 10)
+    return [f"left running: {process.pid} {process.cmdline()}" for process in world.running()]
+
+
+def _odd_ends(world: World) -> list[str]:
+    """Supervisors that ended by themselves: neither killed, nor told to, nor by a failpoint."""
+    usual = (0, FAILPOINT, -signal.SIGKILL, -signal.SIGTERM)
+    ended = (status for crew in world.crews.all for status in crew.statuses)
+    return [f"a supervisor ended by itself with status {status}" for status in ended if status not in usual]
+
+
+def _odd_versions(world: World) -> list[str]:
+    """Trainings that left more, or less, than one version of their model on the disk."""
+    done = {str(row["name"]) for row in world.rows("SELECT name FROM runs WHERE state = 'done'")}
+    folders = {name: world.home.path / "models" / name for name in done}
+    found = {name: sorted(one.name for one in path.iterdir() if one.name.isdecimal()) for name, path in folders.items()}
+    return [f"the model {name} has the versions {versions}" for name, versions in found.items() if versions != ["1"]]
 
 
 def _until(condition: Callable[[], bool], seconds: float) -> bool:

@@ -38,6 +38,7 @@ WISHES = (
     Preprocessing(96, 96, 1, "pad", interpolation="area"),
 )
 KNOWN = {code.code for code in ITEM_CODES}
+MOST_GROWTH_KIB = 3000  # per 1,000 mutants; a leak of one small picture in ten is above that
 
 
 @dataclass

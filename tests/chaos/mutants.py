@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.chaos.mutant_front import run_front
+from tests.chaos.mutant_front import MOST_GROWTH_KIB, run_front
 from tests.chaos.mutant_jobs import run_jobs
 from tests.chaos.originals import originals
 from tests.chaos.series import Mutants, shared_folder
@@ -47,11 +47,11 @@ def _doses(chosen: argparse.Namespace) -> int:
     if not chosen.skip_front:
         front = run_front(chosen.seed, numbers, tell=sys.stderr.write)
         sys.stdout.write(front.report() + "\n")
-        good = front.good
+        good = front.good and front.growth_kib() < MOST_GROWTH_KIB
     if not chosen.skip_jobs:
         jobs = run_jobs(chosen.seed, numbers, chosen.in_one_job, tell=sys.stderr.write)
         sys.stdout.write(jobs.report() + "\n")
-        good = good and jobs.good
+        good = good and jobs.good and jobs.growth_kib() < MOST_GROWTH_KIB
     return 0 if good else 1
 
 

@@ -49,6 +49,16 @@ QUERIES = {
     "half_closed": f"""SELECT s.id, s.state FROM shards s JOIN jobs j ON j.id = s.job_id
         WHERE (j.state IN {FINISHED} AND s.state NOT IN ('done', 'split'))
         OR (s.state = 'done' AND s.done_token IS NULL AND s.attempt > 0)""",
+    # An attempt whose rows the database would not take: what a second row of an item comes to, as they have a key.
+    "refused": """SELECT token, error FROM attempts WHERE outcome = 'failed'
+        AND (error LIKE '%refused:%' OR error LIKE '%IncompleteShard%' OR error LIKE '%has a limit%')""",
+    # A training that is done has all of its epochs and a model; and there is no model that is nobody's.
+    "epochs": """SELECT r.id, COUNT(e.epoch) AS n, MAX(e.epoch) AS last FROM runs r
+        LEFT JOIN epochs e ON e.run_id = r.id WHERE r.state = 'done' GROUP BY r.id
+        HAVING COUNT(e.epoch) <> COALESCE(MAX(e.epoch), 0) OR COUNT(e.epoch) = 0""",
+    "modelless": "SELECT r.id, r.name FROM runs r WHERE r.state = 'done' AND r.model_id IS NULL",
+    "stray_models": """SELECT m.name, m.version FROM models m WHERE m.name <> 'fake'
+        AND NOT EXISTS (SELECT 1 FROM runs r WHERE r.model_id = m.id)""",
 }
 
 ANSWERED = """SELECT j.root, i.path, r.job_id, r.idx, r.status, r.label, r.score, r.error_code FROM results r

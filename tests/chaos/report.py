@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from store.counters import FENCED_COMMITS, LEASE_EXPIRIES
@@ -14,10 +16,11 @@ from tests.chaos.world import World
 
 @dataclass
 class Happened:
-    """One fault that befell the world. `at`: monotonic."""
+    """One fault that befell the world. `at`: monotonic; `wall`: since 1970."""
 
     name: str
     at: float
+    wall: float
 
 
 @dataclass
@@ -34,6 +37,7 @@ class Report:
     drain_s: float = 0.0
     figures: dict[str, int | float] = field(default_factory=dict)
     recoveries: list[tuple[str, float]] = field(default_factory=list)
+    rescues: list[float] = field(default_factory=list)
     failpoints: Counter[str] = field(default_factory=Counter)
     refused: list[str] = field(default_factory=list)
     verdict: Verdict = field(default_factory=Verdict)
@@ -48,6 +52,7 @@ class Report:
         """Take the figures from the database and from the pace. Raises StoreError."""
         measured = ((one.name, pace.recovery(one.at)) for one in self.happened)
         self.recoveries = [(name, seconds) for name, seconds in measured if seconds is not None]
+        self.rescues = list(_rescues(world, sorted(one.wall for one in self.happened)))
         count, counter = world.number, "SELECT SUM(n) FROM counters WHERE name = '{}'"
         worked = "SELECT COUNT(*) FROM shards WHERE state = 'done' AND attempt > 0"
         self.figures = {
@@ -76,6 +81,7 @@ class Report:
             f"{len(self.happened)} faults in {self.seconds:.0f} s ({rate:.1f}/s), then {self.drain_s:.1f} s to the end",
             self._kinds(),
             self._recovery(),
+            f"lost attempts, the fault in them to the next attempt at the shard: {_words(self.rescues)}",
             f"wasted work (executions / shards - 1): {wasted}",
             ", ".join(f"{name} {value}" for name, value in self.figures.items()),
             f"failpoints fired: {sum(self.failpoints.values())} at {len(self.failpoints)} of {len(NAMES)} places",
@@ -99,5 +105,19 @@ class Report:
         every = [seconds for _, seconds in self.recoveries]
         worst = sorted(by_kind, key=lambda name: -max(by_kind[name]))[:5]
         slowest = ", ".join(f"{name} {max(by_kind[name]):.1f} s" for name in worst)
-        shares = f"p50 {quantile(every, 0.5):.2f} s, p99 {quantile(every, 0.99):.2f} s"
-        return f"recovery, fault to next committed row: {shares}, longest {max(every, default=0):.1f} s ({slowest})"
+        return f"recovery, fault to next committed row of any worker: {_words(every)} ({slowest})"
+
+
+def _rescues(world: World, faults: list[float]) -> Iterator[float]:
+    """For each attempt that was lost, and tried again: seconds from the last fault in its time to the next attempt."""
+    lost = """SELECT a.started_at, a.ended_at, (SELECT MIN(b.started_at) FROM attempts b WHERE b.shard_id = a.shard_id
+        AND b.started_at > a.started_at) AS again FROM attempts a WHERE a.outcome = 'lost'"""
+    for row in world.rows(lost):
+        last = bisect_right(faults, row["ended_at"]) - 1
+        if row["again"] is not None and last >= 0 and faults[last] >= row["started_at"]:
+            yield row["again"] - faults[last]
+
+
+def _words(seconds: list[float]) -> str:
+    quantiles = f"p50 {quantile(seconds, 0.5):.2f} s, p99 {quantile(seconds, 0.99):.2f} s"
+    return f"{quantiles}, longest {max(seconds, default=0):.1f} s of {len(seconds)}"

@@ -17,6 +17,8 @@ from tests.chaos.world import World
 EVERY_S = 5.0
 SETTLED_S = 300.0  # a process that is younger still grows for good reasons: imports, pools, the first models
 HOUR_S = 3600.0
+TELLING_S = 600.0  # one process must have been looked at for so long before its slope is believed
+MOST_MB, MOST_FILES = 50.0, 20.0  # an hour; the pools of an allocator and of connections fill up, and then stay
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +72,37 @@ class Samples:
 
     def summary(self) -> str:
         """A line for each role: how many samples, the level, and the slope over processes that have settled."""
+        lines = [f"  {_line(role, found)}" for role, found in self._settled().items()]
+        return "\n".join([f"memory and descriptors of processes older than {self._settled_s:.0f} s:", *lines])
+
+    def grown(self) -> list[str]:
+        """Roles whose processes grow; none is known of a run that was too short to tell."""
+        wrong = []
+        for role, found in self._settled().items():
+            memory = within(found, [one.rss / 1e6 for one in found])
+            files = within(found, [float(one.files) for one in found])
+            if _span(found) >= TELLING_S and (memory > MOST_MB or files > MOST_FILES):
+                wrong.append(f"the {role} processes grow: {_line(role, found)}")
+        return wrong
+
+    @property
+    def _settled_s(self) -> float:
+        return min(SETTLED_S, max((sample.at for sample in self.all), default=0.0) / 4)
+
+    def _settled(self) -> dict[str, list[Sample]]:
         by_role: defaultdict[str, list[Sample]] = defaultdict(list)
-        settled_s = min(SETTLED_S, max((sample.at for sample in self.all), default=0.0) / 4)
         for sample in self.all:
-            if sample.age_s > settled_s:
+            if sample.age_s > self._settled_s:
                 by_role[sample.role].append(sample)
-        lines = [f"  {_line(role, found)}" for role, found in by_role.items() if found]
-        return "\n".join([f"memory and descriptors of processes older than {settled_s:.0f} s:", *lines])
+        return by_role
+
+
+def _span(found: list[Sample]) -> float:
+    """The longest time for which one process was looked at."""
+    times: defaultdict[int, list[float]] = defaultdict(list)
+    for sample in found:
+        times[sample.pid].append(sample.at)
+    return max((max(at) - min(at) for at in times.values()), default=0.0)
 
 
 def _line(role: str, found: list[Sample]) -> str:

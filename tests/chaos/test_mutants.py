@@ -12,7 +12,7 @@ from models.formats import SUPPORTED, sniff
 from models.images import load_picture
 from models.manifest import Preprocessing
 from tests.chaos import odd_front
-from tests.chaos.mutant_front import Front, run_front
+from tests.chaos.mutant_front import MOST_GROWTH_KIB, Front, run_front
 from tests.chaos.mutant_jobs import run_jobs
 from tests.chaos.mutations import ANY, SURGERY, splice, swap_header
 from tests.chaos.originals import originals
@@ -20,7 +20,6 @@ from tests.chaos.series import Mutants
 
 SEED = 20261122
 FRONT_DOSE, JOB_DOSE = 2500, 400
-MOST_GROWTH_KIB = 3000  # per 1,000 mutants; a leak of one small picture in ten is above that
 
 # Pillow says in warnings what is odd about a file; the product ignores them once, for the process.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")

@@ -20,6 +20,8 @@ from worker.submission import Choices, Scan, submit_classify
 
 LATER = """INSERT INTO attempts (token, shard_id, n, worker_id, started_at, ended_at, outcome)
     SELECT 'later', shard_id, 2, worker_id, started_at + {}, ended_at, 'lost' FROM attempts"""
+RUN = "INSERT INTO runs (id, name, state, created_at, model_id) VALUES (1, 'n', 'done', 0, {})"
+EPOCH = "INSERT INTO epochs (run_id, epoch) VALUES (1, {})"
 DAMAGE = {
     "lost": ["DELETE FROM results WHERE idx = 1"],
     "unexpected": ["UPDATE results SET idx = 999 WHERE idx = 1"],
@@ -31,6 +33,10 @@ DAMAGE = {
     "open_attempts": ["UPDATE attempts SET outcome = NULL"],
     "uncovered": ["UPDATE shards SET hi = hi - 1"],
     "half_closed": ["UPDATE shards SET state = 'ready'"],
+    "refused": ["UPDATE attempts SET outcome = 'failed', error = 'StoreError: The database x refused: a key'"],
+    "epochs": [RUN.format(1), EPOCH.format(1), EPOCH.format(3)],
+    "modelless": [RUN.format("NULL"), EPOCH.format(1)],
+    "stray_models": ["UPDATE models SET name = 'fruit'"],
     "wrong": ["UPDATE results SET label = label || '!' WHERE idx = 1"],
     "miscounted": ["UPDATE tallies SET n = n + 1 WHERE kind = 'label'"],
     "damaged": ["PRAGMA foreign_keys = OFF", "DELETE FROM jobs"],

@@ -1,7 +1,8 @@
 """A training whose trainer or worker is killed around its checkpoints and its model ends as any other.
 
-One run on each database, killed at different points; both must come out the same, bit by bit. That this is what a run
-comes to which nobody disturbed is shown by tests/e2e/training/test_kills.py.
+One run on each database is killed around its checkpoints, over and over; both must come out the same, bit by bit. That
+this is what a run comes to which nobody disturbed is shown by tests/e2e/training/test_kills.py. The place between a
+model and its row comes by once in a training, so there is one for each round.
 """
 
 from __future__ import annotations
@@ -15,16 +16,15 @@ from typing import Any
 import pytest
 
 from tests.chaos.armed import CODE, ROUNDS, Points, quantiles
-from tests.databases import ready
 from tests.running import Home, eventually, running
-from tests.servers import new_postgres_database
 from tests.trainings import QUICK, write_dataset
 
 # Each lets a checkpoint pass first: that is progress, and a training that makes some is tried again at once.
-FIRST = ("checkpoint.before", "checkpoint.after")
-SECOND = ("checkpoint.written", "model.registered")
+CHECKPOINTS = ("checkpoint.before", "checkpoint.written", "checkpoint.after")
+REGISTERED = "model.registered"
 TRAINER_S = 300.0  # for a trainer that starts on a machine that does many other things; five seconds elsewhere
-EPOCHS = 60 + 60 * ROUNDS
+EPOCHS = 60 + 90 * ROUNDS
+FEW = 3
 LONG = (*QUICK, "--epochs", str(EPOCHS), "--set", "optimizer.learning_rate=0.0001")
 CURVE = "SELECT epoch, loss, accuracy, val_loss, val_accuracy FROM v_run_curve WHERE run_id = 1 ORDER BY epoch"
 
@@ -44,20 +44,37 @@ def dataset(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReq
 
 @pytest.mark.long
 @pytest.mark.timeout(4 * TRAINER_S * ROUNDS)
-@pytest.mark.parametrize("engine", ["sqlite", "postgresql"])
 def test_a_training_killed_around_its_checkpoints_makes_the_same_model_once(
-    engine: str, tmp_path: Path, dataset: Path, request: pytest.FixtureRequest
+    database_url: str, tmp_path: Path, dataset: Path
 ) -> None:
-    if engine == "sqlite":
-        home = train(tmp_path, ready(f"sqlite:///{tmp_path}/pixmill.db"), dataset, FIRST)
-    else:
-        home = train(tmp_path, new_postgres_database(request.getfixturevalue("postgres")), dataset, SECOND)
+    home, points = armed(tmp_path, database_url)
+    with running(home, "finetune", dataset, "--name", "fruit", *LONG) as command:
+        for name in CHECKPOINTS * ROUNDS:
+            kill(home, points, name, "after 1 kill")
+        _out, err = command.communicate(timeout=TRAINER_S)
+    assert command.returncode == 0, err
+    check(home, kills=len(CHECKPOINTS) * ROUNDS)
+    assert [row["epoch"] for row in home.sql(CURVE)] == list(range(1, EPOCHS + 1))
     made.append((home.sql(CURVE), weights(home)))
     assert made[0] == made[-1]
 
 
-def train(folder: Path, url: str, dataset: Path, names: tuple[str, ...]) -> Home:
-    """A home with a model that was killed at every point, as often as there are rounds."""
+@pytest.mark.long
+@pytest.mark.timeout(2 * TRAINER_S * ROUNDS)
+def test_a_worker_killed_between_a_model_and_its_row_makes_it_once(
+    database_url: str, tmp_path: Path, dataset: Path
+) -> None:
+    home, points = armed(tmp_path, database_url)
+    for n in range(ROUNDS):
+        with running(home, "finetune", dataset, "--name", f"fruit{n}", *QUICK, "--epochs", str(FEW)) as command:
+            kill(home, points, REGISTERED, "kill")
+            _out, err = command.communicate(timeout=TRAINER_S)
+        assert command.returncode == 0, err
+    check(home, kills=ROUNDS)
+
+
+def armed(folder: Path, url: str) -> tuple[Home, Points]:
+    """A home whose processes come by the points."""
     points = Points(folder / "points")
     points.folder.mkdir(parents=True)
     home = Home(
@@ -70,31 +87,30 @@ def train(folder: Path, url: str, dataset: Path, names: tuple[str, ...]) -> Home
             "PIXMILL_LEASE_S": "6",
         },
     )
-    with running(home, "finetune", dataset, "--name", "fruit", *LONG) as command:
-        for name in [one for one in names for _ in range(ROUNDS if one.startswith("checkpoint.") else 1)]:
-            points.arm(name, "kill" if name.startswith("model.") else "after 1 kill")
-            killed = points.wait(name, TRAINER_S)
-            recoveries[name].append(recovered(home, killed.time))
-        _out, err = command.communicate(timeout=TRAINER_S)
-    assert command.returncode == 0, err
-    eventually(lambda: not home.processes(), 20, "the end of every process of this home")
-    check(home, len(names))
-    return home
+    return home, points
+
+
+def kill(home: Home, points: Points, name: str, action: str) -> None:
+    """Kill whoever comes by a point next, and note how long the run waited for its next attempt."""
+    points.arm(name, action)
+    recoveries[name].append(recovered(home, points.wait(name, TRAINER_S).time))
 
 
 def recovered(home: Home, killed_at: float) -> float:
     """Seconds from a kill to the next attempt at the run."""
     again = f"""SELECT MIN(a.started_at) AS at FROM attempts a JOIN shards s ON s.id = a.shard_id
-        WHERE s.job_id = 1 AND a.started_at > {killed_at}"""
+        WHERE s.queue = 'train' AND a.started_at > {killed_at}"""
     eventually(lambda: home.sql(again)[0]["at"] is not None, TRAINER_S, "the next attempt")
     return float(home.sql(again)[0]["at"]) - killed_at
 
 
 def check(home: Home, kills: int) -> None:
-    """One model, every epoch once, nothing open."""
-    assert [row["epoch"] for row in home.sql(CURVE)] == list(range(1, EPOCHS + 1))
-    assert home.sql("SELECT state, model FROM v_runs") == [{"state": "done", "model": "fruit@1"}]
-    assert [entry.name for entry in (home.path / "models" / "fruit").iterdir() if entry.name.isdecimal()] == ["1"]
+    """One model for each run, nothing open."""
+    eventually(lambda: not home.processes(), 20, "the end of every process of this home")
+    for run in home.sql("SELECT run AS name, state, model FROM v_runs"):
+        assert (run["state"], run["model"]) == ("done", f"{run['name']}@1")
+        versions = (entry.name for entry in (home.path / "models" / run["name"]).iterdir())
+        assert [version for version in versions if version.isdecimal()] == ["1"]
     assert home.sql("SELECT DISTINCT state FROM jobs") == [{"state": "done"}]
     assert home.sql("SELECT COUNT(*) AS n FROM shards WHERE state <> 'done' OR token IS NOT NULL") == [{"n": 0}]
     assert home.sql("SELECT COUNT(*) AS n FROM attempts WHERE ended_at IS NULL") == [{"n": 0}]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -12,8 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import psutil
 from sqlalchemy import make_url, text
 
+from cli.errors import Exit
 from store.database import Database
 from store.errors import StoreError
 from tests.chaos.crews import Crew, Crews
@@ -32,6 +35,8 @@ CODE = os.pathsep.join(map(str, (HOOKS, Path(__file__).parents[2])))  # of this 
 LEASE_S = 3.0
 STALL_S = 20.0
 SUBMIT_S = 60.0  # what a submission may take, whatever is broken
+FAILPOINT = 1  # the status of a process that a failpoint ended
+REASONS = (FAILPOINT, Exit.UNREACHABLE, -signal.SIGKILL)  # how a submission may end that did not get its job
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +69,7 @@ class World:
     dataset: Path | None = None
     acknowledged: list[int] = field(default_factory=list)  # jobs whose id a person was given
     refused: list[str] = field(default_factory=list)  # what submissions said that did not get one
-    tracebacks: list[str] = field(default_factory=list)  # what no person may ever see
+    wrong: list[str] = field(default_factory=list)  # what no person may ever see: a traceback, no answer, no reason
     paused: set[int] = field(default_factory=set)  # jobs that a person has paused just now
     _trainings: int = 0
 
@@ -108,14 +113,15 @@ class World:
                 timeout=SUBMIT_S, check=False,
             )  # fmt: skip
         except subprocess.TimeoutExpired:
-            self.refused.append(f"no answer within {SUBMIT_S:.0f} s: {' '.join(words)}")
+            self.wrong.append(f"no answer within {SUBMIT_S:.0f} s: {' '.join(words)}")
             return None
         if "Traceback" in done.stderr:
-            self.tracebacks.append(done.stderr[-2000:])
+            self.wrong.append(f"a traceback reached a person:\n{done.stderr[-2000:]}")
         if done.returncode == 0 and done.stdout.strip().isdecimal():
             self.acknowledged.append(int(done.stdout))
             return int(done.stdout)
-        self.refused.append(f"status {done.returncode}: {done.stderr.strip()[-300:]}")  # negative: a failpoint met it
+        told = f"status {done.returncode}: {done.stderr.strip()[-300:]}"
+        (self.refused if done.returncode in REASONS else self.wrong).append(told)
         return None
 
     def ring(self) -> bool:
@@ -126,6 +132,16 @@ class World:
             return dispatcher.ring(None)
         finally:
             dispatcher.close()
+
+    def running(self) -> list[psutil.Process]:
+        """What runs of the program: processes of the home, and those that stand in a folder of this world."""
+        found = {process.pid: process for process in self.home.processes()}
+        ours = self.broker.process.pid if self.broker.process else 0
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):
+                if Path(process.cwd()).is_relative_to(self.folder) and process.pid != ours:
+                    found[process.pid] = process
+        return list(found.values())
 
     def heal(self) -> None:
         """Undo what may be left of any fault."""

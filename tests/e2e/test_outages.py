@@ -29,7 +29,7 @@ from worker.supervisor import DRAIN_S, STOP_S, Supervisor
 IMAGES = 600
 WORKER = ("worker", "--devices", "cpu", "--queues", "classify")
 HANG_S = 5.0  # the issue's: no command, and no request
-PATIENT = 5  # times what it takes when nothing is wrong: the machine may do other things too
+PATIENT = 2  # times what it takes when nothing is wrong: the machine may do other things too
 
 
 @pytest.fixture(scope="module")
