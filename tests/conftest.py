@@ -1,6 +1,7 @@
 """Fixtures that every part of the suite shares: databases, the shared data, a home."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 # How long an example takes says nothing of it on a machine that does other things too.
 settings.register_profile("pixmill", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("pixmill")
+
+# A shell has what it starts in its background ignore Ctrl-C, and programs under test would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REPOSITORY = Path(__file__).parents[1]
 
