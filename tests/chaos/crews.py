@@ -34,7 +34,7 @@ class Crew:
     log: Path
     process: subprocess.Popen[bytes] | None = None
     starts: int = 0
-    statuses: list[int] = field(default_factory=list)  # how it ended, each time
+    ends: list[tuple[int, int]] = field(default_factory=list)  # process and status, each time
 
     def start(self) -> None:
         """Start it; it runs in a session of its own, so that its end is nobody else's."""
@@ -53,7 +53,7 @@ class Crew:
         status = self.process.poll()
         if status is None:
             return False
-        self.statuses.append(status)
+        self.ends.append((self.process.pid, status))
         self.process = None
         return True
 

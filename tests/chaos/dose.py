@@ -21,7 +21,7 @@ from tests.chaos.oracle import judge
 from tests.chaos.pace import Pace
 from tests.chaos.report import Happened, Report
 from tests.chaos.samples import Samples
-from tests.chaos.world import FAILPOINT, Plan, Submitter, World, make_world
+from tests.chaos.world import Plan, Submitter, World, make_world
 
 SOURCES = (broker_faults, database_faults, failpoint_faults, person_faults)  # importing them fills the catalogue
 FIRST_ROW_S = 60.0
@@ -193,9 +193,11 @@ def _left_over(world: World) -> list[str]:
 
 def _odd_ends(world: World) -> list[str]:
     """Supervisors that ended by themselves: neither killed, nor told to, nor by a failpoint."""
-    usual = (0, FAILPOINT, -signal.SIGKILL, -signal.SIGTERM)
-    ended = (status for crew in world.crews.all for status in crew.statuses)
-    return [f"a supervisor ended by itself with status {status}" for status in ended if status not in usual]
+    log = world.failpoints / "fired.log"
+    fired = {int(line.split()[-2]) for line in log.read_text().splitlines()} if log.exists() else set()
+    usual = (0, -signal.SIGKILL, -signal.SIGTERM)
+    ends = (end for crew in world.crews.all for end in crew.ends)
+    return [f"a supervisor ended by itself with status {n}" for pid, n in ends if n not in usual and pid not in fired]
 
 
 def _odd_versions(world: World) -> list[str]:

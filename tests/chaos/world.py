@@ -121,7 +121,8 @@ class World:
             self.acknowledged.append(int(done.stdout))
             return int(done.stdout)
         told = f"status {done.returncode}: {done.stderr.strip()[-300:]}"
-        (self.refused if done.returncode in REASONS else self.wrong).append(told)
+        is_told = done.returncode in REASONS and "This is a bug" not in done.stderr
+        (self.refused if is_told else self.wrong).append(told)
         return None
 
     def ring(self) -> bool:
