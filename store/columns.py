@@ -1,5 +1,7 @@
 """What the tables are made of: the metadata, types, and the conditions of partial indexes."""
 
+from typing import Any
+
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -11,8 +13,12 @@ from sqlalchemy import (
     Text,
     column,
     false,
+    literal,
     literal_column,
 )
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql import operators
+from sqlalchemy.sql.functions import FunctionElement
 
 # Every constraint has a stable name, so that a migration can find it on both databases.
 metadata = MetaData(
@@ -26,6 +32,43 @@ metadata = MetaData(
 )
 
 Id = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows by itself only for INTEGER PRIMARY KEY
+
+
+class Unguessed(FunctionElement[int]):
+    """A number that the planner does not see.
+
+    PostgreSQL knows from its last ANALYZE how large which job is, and takes one that is newer for a single row: then
+    every index of the job is as good as every other, a join as good as its worst order, and a worker looks at the whole
+    job for each of its shards. Of a number that comes from a subquery it expects what jobs have on average.
+    """
+
+    type = BigInteger()
+    inherit_cache = True
+
+
+@compiles(Unguessed)
+def _plain(number: Unguessed, compiler: Any, **options: Any) -> str:
+    return str(compiler.process(number.clauses, **options))
+
+
+@compiles(Unguessed, "postgresql")
+def _in_subquery(number: Unguessed, compiler: Any, **options: Any) -> str:
+    return f"(SELECT {compiler.process(number.clauses, **options)})"
+
+
+class _OfJob(BigInteger):
+    """The number of the job that a row of a large table belongs to; compared with a number, that is `Unguessed`."""
+
+    class Comparator(BigInteger.Comparator[int]):
+        def operate(self, op: operators.OperatorType, *other: Any, **options: Any) -> ColumnElement[Any]:
+            if op is operators.eq and isinstance(other[0], int):
+                other = (Unguessed(literal(other[0], BigInteger)),)
+            return super().operate(op, *other, **options)
+
+    comparator_factory = Comparator
+
+
+OfJob = _OfJob().with_variant(Integer, "sqlite")
 # Names of files in the order of their bytes, as SQLite has it, whatever the server's language is.
 Path = Text().with_variant(Text(collation="C"), "postgresql")
 

@@ -134,11 +134,13 @@ def _job_row(row: Row[Any], full: str | None) -> JobRow:
 
 def items_left(database: Database, lease: Lease) -> list[ItemRow]:
     """The items of a leased shard that have no result yet, in order."""
-    done = select(results.c.idx).where(results.c.job_id == lease.job_id, results.c.idx == items.c.idx).exists()
+    i, r = items.c, results.c
+    # The shard's bounds twice: however the two are joined, no more of either than the shard is read.
+    done = select(r.idx).where(r.job_id == lease.job_id, r.idx >= lease.lo, r.idx < lease.hi, r.idx == i.idx).exists()
     query = (
-        select(*items.c["idx", "path", "path_raw", "size", "mtime_ns", "member", "offset"])
-        .where(items.c.job_id == lease.job_id, items.c.idx >= lease.lo, items.c.idx < lease.hi, ~done)
-        .order_by(items.c.idx)
+        select(*i["idx", "path", "path_raw", "size", "mtime_ns", "member", "offset"])
+        .where(i.job_id == lease.job_id, i.idx >= lease.lo, i.idx < lease.hi, ~done)
+        .order_by(i.idx)
     )
     with database.read() as connection:
         return [

@@ -11,6 +11,7 @@ from sqlalchemy import Select, and_, select
 
 from store.database import Database
 from store.errors import UnknownItem
+from store.joining import InOrder
 from store.paths import from_columns
 from store.query import WINDOW, Key, Page, Way, along_names
 from store.results import Head, ResultRow, correction_of, head_of, rows_query, to_row
@@ -93,7 +94,7 @@ def _query() -> Select[Any]:
         i.label.label("true_label"),
         *r["status", "label", "score", "error_code"],
         correction_of(i.job_id, i.idx).label("correction"),
-    ).select_from(items.outerjoin(results, and_(r.job_id == i.job_id, r.idx == i.idx)))
+    ).select_from(InOrder(items, results, and_(r.job_id == i.job_id, r.idx == i.idx), isouter=True))
 
 
 def _detail(row: Any, head: Head) -> ItemDetail:

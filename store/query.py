@@ -36,6 +36,7 @@ from store.tables import items, results
 Order = Literal["item", "least_sure", "most_sure", "most_wrong", "newest"]
 Key = tuple[Any, ...]
 T = TypeVar("T")
+_Compare = Callable[[Any, Any], ColumnElement[bool]]
 
 WINDOW = 500  # rows of an index that are looked at in one query
 PATIENCE_S = 0.005  # after which a page that is not full is answered as it is
@@ -77,20 +78,25 @@ class Way:
 
     def behind(self, key: Key) -> ColumnElement[bool]:
         """What comes after a key."""
-        return self._compared(key, lt if self.descending else gt)
+        return self._compared(key, *((lt, le) if self.descending else (gt, ge)))
 
     def until(self, key: Key) -> ColumnElement[bool]:
         """What comes before a key, and the key itself."""
-        return self._compared(key, ge if self.descending else le)
+        return self._compared(key, *((ge, ge) if self.descending else (le, le)))
 
     @property
     def order(self) -> list[ColumnElement[Any]]:
         """What to sort by."""
         return [key.desc() if self.descending else key for key in self.keys]
 
-    def _compared(self, key: Key, how: Callable[[Any, Any], ColumnElement[bool]]) -> ColumnElement[bool]:
-        there = (literal(value, column.type) for value, column in zip(key, self.keys, strict=True))
-        return how(tuple_(*self.keys), tuple_(*there))
+    def _compared(self, key: Key, how: _Compare, first: _Compare) -> ColumnElement[bool]:
+        """As a tuple, and then by its first value again: PostgreSQL guesses how many rows are between two values only.
+
+        In this order, because SQLite bounds its way by what comes first.
+        """
+        there = [literal(value, column.type) for value, column in zip(key, self.keys, strict=True)]
+        compared = how(tuple_(*self.keys), tuple_(*there))
+        return compared if len(there) == 1 else and_(compared, first(self.keys[0], there[0]))
 
 
 def page(

@@ -20,7 +20,7 @@ from sqlalchemy import (
 )
 
 from store.access_tables import counters, deliveries, requests, tokens, uploads, webhooks
-from store.columns import HAS_LABEL, IS_FAILED, IS_OK, IS_WRONG, Id, Path, metadata, partial, states
+from store.columns import HAS_LABEL, IS_FAILED, IS_OK, IS_WRONG, Id, OfJob, Path, metadata, partial, states
 
 __all__ = [
     "attempts",
@@ -110,7 +110,7 @@ jobs = Table(
 items = Table(
     "items",
     metadata,
-    Column("job_id", Id, ForeignKey("jobs.id"), primary_key=True),
+    Column("job_id", OfJob, ForeignKey("jobs.id"), primary_key=True),
     Column("idx", BigInteger, primary_key=True, autoincrement=False),
     Column("path", Path, nullable=False),
     Column("path_raw", LargeBinary, nullable=True),  # the name's bytes, where they are not UTF-8
@@ -168,7 +168,7 @@ attempts = Table(
 results = Table(
     "results",
     metadata,
-    Column("job_id", Id, ForeignKey("jobs.id"), primary_key=True),
+    Column("job_id", OfJob, ForeignKey("jobs.id"), primary_key=True),
     Column("idx", BigInteger, primary_key=True, autoincrement=False),
     Column("status", String(8), nullable=False),
     Column("error_code", String(24), nullable=True),

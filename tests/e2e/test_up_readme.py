@@ -40,9 +40,12 @@ def transcript() -> list[Step]:
 
 
 def pattern(line: str) -> str:
-    """A shown line as a regular expression: numbers vary, … stands for anything, spaces between JSON's parts too."""
-    parts = re.split(r"(\d[\d.]*|…)", _dense(line))
-    varying = {"…": ".*"}
+    """A shown line as a regular expression: numbers vary, … stands for anything, spaces between JSON's parts too.
+
+    A short job may be done before its first figures are told.
+    """
+    parts = re.split(r"(\d[\d.]*|…|(?<=\"state\":)\"running\"(?=,\"found\"))", _dense(line))
+    varying = {"…": ".*", '"running"': '"(running|done)"'}
     return "".join(varying.get(part, r"\d[\d.]*" if part[:1].isdigit() else re.escape(part)) for part in parts)
 
 

@@ -18,6 +18,7 @@ from store.tables import attempts, events, items, jobs, results, runs, shards, t
 
 # Which state may follow which; `record` writes the state into every event.
 FOLLOWS: dict[str, frozenset[str]] = {
+    "scanning": frozenset({"accepted", "cancelled", "failed"}),  # told only where its priority was changed meanwhile
     "accepted": frozenset({"running", "paused", "cancelling", "failed", "done", "done_with_errors"}),
     "running": frozenset({"paused", "cancelling", "cancelled", "failed", "done", "done_with_errors"}),
     "paused": frozenset({"accepted", "running", "cancelling", "cancelled", "failed", "done", "done_with_errors"}),
