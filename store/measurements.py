@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Row, func, select, text
 
 from store.database import Database
 from store.tables import tallies
-from store.views import POSTGRESQL, SQLITE
+from store.views import POSTGRESQL, SQLITE, WITH_ITEMS
 
 
 class Answers(NamedTuple):
@@ -31,8 +31,7 @@ _ALL = "SELECT r.label, {sums} FROM results r WHERE r.job_id = :job_id AND r.lab
 _UNKNOWN = """SELECT r.label || '' AS label, {sums} FROM results r
     WHERE r.job_id = :job_id AND r.status || '' = 'ok' AND r.agrees IS NULL GROUP BY 1, 2"""
 _WRONG = """SELECT i.label AS true_label, r.label AS label, {sums}, SUM(CASE WHEN {top5} THEN 1 ELSE 0 END) AS top5
-    FROM results r JOIN items i ON i.job_id = r.job_id AND i.idx = r.idx
-    WHERE r.job_id = :job_id AND r.agrees = false GROUP BY 1, 2, 3"""
+    {with_items} WHERE r.job_id = :job_id AND r.agrees = false GROUP BY 1, 2, 3"""
 
 
 def answers(database: Database, job_id: int) -> list[Answers]:
@@ -61,7 +60,8 @@ def _counted(connection: Connection, job_id: int) -> tuple[int, int]:
 def _rows(connection: Connection, job_id: int, query: str) -> list[Row[Any]]:
     words = SQLITE if connection.dialect.name == "sqlite" else POSTGRESQL
     sums = _SUMS.format(tenth=_TENTH.format(floor=words.floor.format("r.score * 10")))
-    return list(connection.execute(text(query.format(sums=sums, top5=words.top5)), {"job_id": job_id}))
+    said = query.format(sums=sums, top5=words.top5, with_items=WITH_ITEMS.format(words.job))
+    return list(connection.execute(text(said), {"job_id": job_id}))
 
 
 def _right(everything: Iterable[Row[Any]], others: Iterable[Row[Any] | Answers]) -> Iterable[Answers]:

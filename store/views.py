@@ -12,8 +12,8 @@ ROOT_PATH = (
 FULL_PATH = f"{ROOT_PATH} || CASE WHEN i.member IS NULL THEN '' ELSE '!/' || i.member END"
 OTHER_PATH = FULL_PATH.replace("i.", "o.")
 MODEL = "m.name || '@' || m.version"
-CLASSIFIED = """FROM results r
-    JOIN items i ON i.job_id = r.job_id AND i.idx = r.idx
+WITH_ITEMS = "FROM results r JOIN items i ON i.job_id = {} AND i.idx = r.idx"  # {}: a dialect's `job`
+CLASSIFIED = f"""{WITH_ITEMS}
     JOIN jobs j ON j.id = r.job_id
     LEFT JOIN models m ON m.id = j.model_id"""
 LABELLED = "r.status = 'ok' AND r.label IS NOT NULL AND i.label IS NOT NULL"
@@ -27,6 +27,9 @@ class Dialect:
     hexed: str
     floor: str
     top5: str  # 1 where the true label is among the five best, else 0
+    # The job of a result, as its item is looked up by it. With `+ 0` PostgreSQL does not carry the job that is asked
+    # for over to the items, of which it would then expect one where it does not know the job (see columns.Unguessed).
+    job: str
 
 
 SQLITE = Dialect(
@@ -35,6 +38,7 @@ SQLITE = Dialect(
     floor="CAST({} AS INTEGER)",
     top5="""EXISTS (SELECT 1 FROM json_each(r.topk) t
         WHERE t.key < 5 AND json_extract(t.value, '$.label') = i.label)""",
+    job="r.job_id",
 )
 POSTGRESQL = Dialect(
     time="to_timestamp({})",
@@ -42,6 +46,7 @@ POSTGRESQL = Dialect(
     floor="CAST(FLOOR({}) AS INTEGER)",
     top5="""EXISTS (SELECT 1 FROM json_array_elements(r.topk::json) WITH ORDINALITY t (value, place)
         WHERE t.place <= 5 AND t.value ->> 'label' = i.label)""",
+    job="r.job_id + 0",
 )
 
 
@@ -57,10 +62,10 @@ def _of_jobs(d: Dialect) -> dict[str, str]:
             r.status, r.label, r.score, i.label AS true_label, i.split, {MODEL} AS model,
             r.error_code, r.error, r.topk, i.external_id, i.extra, r.width, r.height, i.size,
             {d.hexed.format("r.content_hash")} AS content_hash, r.reused, {d.time.format("r.created_at")} AS created_at
-            {CLASSIFIED}""",
+            {CLASSIFIED.format(d.job)}""",
         "v_failures": f"""SELECT r.job_id, r.idx, {FULL_PATH} AS path, r.error_code, r.error, i.size,
             {d.time.format("r.created_at")} AS created_at
-            {CLASSIFIED} WHERE r.status = 'failed'""",
+            {CLASSIFIED.format(d.job)} WHERE r.status = 'failed'""",
         "v_job_totals": f"""SELECT j.id AS job_id, j.kind, j.state, j.owner, j.description, {MODEL} AS model,
             j.n_items AS found,
             CAST(COALESCE(SUM(s.ok), 0) AS BIGINT) AS classified,
@@ -84,7 +89,7 @@ def _of_evaluations(d: Dialect) -> dict[str, str]:
     bin_number = f"CASE WHEN r.score >= 1 THEN 9 ELSE {d.floor.format('r.score * 10')} END"
     return {
         "v_confusion": f"""SELECT r.job_id, i.label AS true_label, r.label AS predicted_label, COUNT(*) AS images
-            FROM results r JOIN items i ON i.job_id = r.job_id AND i.idx = r.idx
+            {WITH_ITEMS.format(d.job)}
             WHERE {LABELLED}
             GROUP BY r.job_id, i.label, r.label""",
         "v_class_metrics": """SELECT c.job_id, c.label, CAST(SUM(c.support) AS BIGINT) AS support,
@@ -102,17 +107,17 @@ def _of_evaluations(d: Dialect) -> dict[str, str]:
             AVG(CASE WHEN r.label = i.label THEN CAST(1 AS DOUBLE PRECISION) ELSE 0 END) AS accuracy,
             AVG(CASE WHEN {d.top5} THEN CAST(1 AS DOUBLE PRECISION) ELSE 0 END) AS top5_accuracy,
             MAX(e.macro_f1) AS macro_f1, MAX(e.ece) AS ece, MAX(e.report_path) AS report_path
-            {CLASSIFIED} LEFT JOIN evaluations e ON e.job_id = j.id
+            {CLASSIFIED.format(d.job)} LEFT JOIN evaluations e ON e.job_id = j.id
             WHERE {LABELLED}
             GROUP BY r.job_id, m.name, m.version""",
         "v_calibration": f"""SELECT r.job_id, {bin_number} AS bin, COUNT(*) AS images, AVG(r.score) AS mean_score,
             AVG(CASE WHEN r.label = i.label THEN CAST(1 AS DOUBLE PRECISION) ELSE 0 END) AS accuracy
-            FROM results r JOIN items i ON i.job_id = r.job_id AND i.idx = r.idx
+            {WITH_ITEMS.format(d.job)}
             WHERE {LABELLED}
             GROUP BY r.job_id, {bin_number}""",
         "v_mistakes": f"""SELECT r.job_id, r.idx, {FULL_PATH} AS path, i.label AS true_label,
             r.label AS predicted_label, r.score, {MODEL} AS model
-            {CLASSIFIED} WHERE {LABELLED} AND r.label <> i.label""",
+            {CLASSIFIED.format(d.job)} WHERE {LABELLED} AND r.label <> i.label""",
         "v_model_diff": f"""SELECT {FULL_PATH} AS path,
             ma.name || '@' || ma.version AS model_a, ra.label AS label_a, ra.score AS score_a,
             mb.name || '@' || mb.version AS model_b, rb.label AS label_b, rb.score AS score_b,

@@ -14,6 +14,7 @@ from store.claims import Claimer, claim
 from store.database import Database
 from store.insights import items_left
 from store.item_query import ItemFilter, items_page
+from store.measurements import answers
 from store.query import page
 from store.results import Filter, stream
 from store.rows import NewItem, NewJob
@@ -84,5 +85,25 @@ def test_an_export_reads_each_row_once(unknown: tuple[Database, int]) -> None:
 def test_a_list_of_items_looks_each_result_up(unknown: tuple[Database, int]) -> None:
     database, job = unknown
     found = conditions(plan(database, lambda: items_page(database, job, ItemFilter())), "pk_results")
+    assert found
+    assert all("idx =" in one for one in found)
+
+
+def test_the_views_look_each_item_up(unknown: tuple[Database, int]) -> None:
+    database, job = unknown
+    for view in ("v_results", "v_confusion", "v_calibration", "v_mistakes", "v_evaluations"):
+        found = plan(database, lambda view=view: query_view(database, view, job))  # type: ignore[misc]  # bound now
+        assert all("idx =" in one for one in conditions(found, "pk_items")), view
+        assert "Join Filter: (r.idx = i.idx)" not in found
+
+
+def query_view(database: Database, view: str, job: int) -> None:
+    with database.read() as connection:
+        connection.exec_driver_sql(f"SELECT COUNT(*) FROM {view} WHERE job_id = {job}")
+
+
+def test_a_measurement_looks_up_what_is_wrong(unknown: tuple[Database, int]) -> None:
+    database, job = unknown
+    found = conditions(plan(database, lambda: answers(database, job)), "pk_items")
     assert found
     assert all("idx =" in one for one in found)

@@ -60,7 +60,7 @@ def plan(database: Database, action: Callable[[], object]) -> str:
 
 
 def _explain(connection: Connection, statement: str, parameters: Any) -> Iterator[str]:
-    if not any(f"FROM {name}" in statement for name in ("results", "items", "few", "seen")):
+    if not any(f"FROM {name}" in statement for name in ("results", "items", "few", "seen", "v_")):
         return
     if connection.dialect.name == "sqlite":
         for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters):
