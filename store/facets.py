@@ -38,7 +38,7 @@ from store.rows import JobRow
 from store.tables import items, results
 from store.tallies import BINS, tallies_of
 
-WINDOW = 1_500  # rows that counts under a filter look at
+WINDOW = 1_000  # rows that counts under a filter look at
 MOST_CODES = 100  # there are some thirty error codes
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from pydantic_core import from_json
 from sqlalchemy import ColumnElement, Connection, FromClause, Select, and_, bindparam, false, literal_column, select
 
 from store.database import Database
@@ -204,6 +205,15 @@ def score_range(chosen: Filter, score: ColumnElement[float]) -> list[ColumnEleme
     return found
 
 
+def _answers(topk: str) -> list[dict[str, Any]]:
+    """The best answers of an image: a hundred of these are half a millisecond of a page for the standard library."""
+    try:
+        found: list[dict[str, Any]] = from_json(topk)
+    except ValueError:  # a lone surrogate in a label
+        found = json.loads(topk)
+    return found
+
+
 def to_row(row: Any, head: Head) -> ResultRow:
     """A row of `rows_query` as the frozen one."""
     # Unpacked at once: looked up by name, 23 columns cost a page more than its query.
@@ -218,7 +228,7 @@ def to_row(row: Any, head: Head) -> ResultRow:
         status=status,
         label=label,
         score=score,
-        topk=json.loads(topk) if topk else [],
+        topk=_answers(topk) if topk else [],
         true_label=true_label,
         error_code=error_code,
         error=error,

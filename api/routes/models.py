@@ -212,7 +212,7 @@ def remove_alias(here: Here, name: schemas.Name, alias: schemas.Alias) -> None:
     openapi_extra={
         "requestBody": {
             "required": True,
-            "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+            "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary", "minLength": 1}}},
         }
     },
 )

@@ -108,7 +108,9 @@ class Reception:
     def _finish(self) -> bool:
         """Put the file in its place, and count it."""
         if self.size == 0:
-            raise Problem("invalid", "Expected a file, got an empty body.")
+            raise Problem(
+                "contradictory", "The request names a file, and its body is empty. Send the bytes of the file."
+            )
         before = self._before()
         is_new, more = before is None, self.size - (before or 0)
         counted = uploads.add(self._context.database, self._upload.id, files=int(is_new), size_bytes=more)
