@@ -26,6 +26,10 @@ settings.load_profile("pixmill")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Several tests with TensorFlow in them run at once: threads of each for every core would only wait for each other.
+for threads in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
+    os.environ.setdefault(threads, "1")
+
 REPOSITORY = Path(__file__).parents[1]
 
 # A process takes one group of tests after the other, in this order; a file that is not here is a group of its own.
