@@ -22,7 +22,7 @@ import psycopg
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from store.answering import Unanswered
-from store.database import BUSY_TIMEOUT_MS, Database, sqlite_module
+from store.database import BUSY_TIMEOUT_MS, SCANS, Database, sqlite_module
 from store.errors import DatabaseUnavailable, StoreError
 from store.explaining import explain
 
@@ -165,6 +165,7 @@ def _ask_postgresql(database: Database, query: str, deadline: Deadline) -> Itera
         with _postgresql_errors(deadline):
             connection.execute("SET TRANSACTION READ ONLY")
             connection.execute(_READ_SLOWLY)
+            connection.execute(SCANS)
             _check_words(query, connection.execute(_VOLATILE).fetchall())
             _limit(connection, deadline)
             cursor.execute(query.encode())

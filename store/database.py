@@ -70,6 +70,11 @@ def _mixed(module: ModuleType, where: str) -> DatabaseUnavailable:
     )
 
 
+# For PostgreSQL, in a transaction that reads most of a large table. Elsewhere a scan of the table is what the planner
+# takes when it expects much of a job that is small, since it does not know which it is (columns.Unguessed).
+SCANS = "SET LOCAL enable_seqscan = on"
+
+
 class Database:
     """One database and its connection pool. Make it in the process that uses it: connections do not survive a fork."""
 
@@ -132,7 +137,8 @@ class Database:
         from store.answering import Server  # psycopg, which a SQLite file does not need
 
         settings = f"-c idle_in_transaction_session_timeout={STANDSTILL_S}s "
-        settings += f"-c lock_timeout={self.patience_s * 1000:.0f}ms"
+        settings += f"-c lock_timeout={self.patience_s * 1000:.0f}ms "
+        settings += "-c enable_seqscan=off"  # what is asked of one job has an index; see SCANS for the rest
         server = Server()
         engine = create_engine(
             self.url,

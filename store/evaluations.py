@@ -10,8 +10,9 @@ from sqlalchemy import Connection, Row, Select, String, cast, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 
 from store.clock import db_now
-from store.database import Database
+from store.database import SCANS, Database
 from store.errors import UnknownJob
+from store.joining import InOrder
 from store.paths import from_columns
 from store.rows import Lease, NewItem
 from store.run_rows import EvaluationFacts, EvaluationRow, FlipRow, PredictionRow, Split
@@ -104,7 +105,7 @@ def _labelled(job_id: int) -> Select[Any]:
     return (
         select(*results.c["idx", "label", "score", "topk"])
         .add_columns(items.c.path, items.c.path_raw, items.c.member, items.c.label.label("true_label"))
-        .join(items, (items.c.job_id == results.c.job_id) & (items.c.idx == results.c.idx))
+        .select_from(InOrder(results, items, (items.c.job_id == results.c.job_id) & (items.c.idx == results.c.idx)))
         .where(results.c.job_id == job_id, results.c.status == "ok", items.c.label.is_not(None))
     )
 
@@ -159,5 +160,6 @@ def flips(database: Database, job_a: int, job_b: int) -> list[FlipRow]:
     with database.read() as connection:
         if not database.is_sqlite:  # which has no idea how many rows a job has, and would compare each with each
             connection.execute(text("SET LOCAL enable_nestloop = off"))
+            connection.execute(text(SCANS))
         found = connection.execute(text(_FLIPS), {"job_a": job_a, "job_b": job_b})
         return [FlipRow(**row._mapping, gained=row.label_b == row.true_label) for row in found]

@@ -10,6 +10,7 @@ from sqlalchemy import ColumnElement, Connection, ScalarSelect, case, delete, fu
 from store import removal, tallies
 from store.claims import fence_off, kind_of, lock_job
 from store.clock import db_now
+from store.columns import all_of
 from store.counters import count_up, images_name
 from store.database import Database
 from store.errors import IllegalMove, NothingToDo, StoreError, UnknownJob
@@ -275,7 +276,7 @@ def _reopen_items(connection: Connection, job_id: int, codes: Sequence[str], wha
     """
     forgotten = _forget_failed(connection, job_id, codes) if what == "both" else Counter[str]()
     _reopen_shards(connection, job_id)
-    done = select(func.count()).select_from(results).where(results.c.job_id == job_id)
+    done = select(func.count()).select_from(results).where(results.c.job_id == all_of(job_id))
     counted = update(jobs).where(jobs.c.id == job_id).values(done_before=done.scalar_subquery())
     left = int(connection.scalar(counted.returning(jobs.c.n_items - jobs.c.done_before)) or 0)
     tallies.add(connection, job_id, {("error_code", code): -n for code, n in forgotten.items()})
@@ -284,7 +285,7 @@ def _reopen_items(connection: Connection, job_id: int, codes: Sequence[str], wha
 
 
 def _forget_failed(connection: Connection, job_id: int, codes: Sequence[str]) -> Counter[str]:
-    wrong = (results.c.job_id == job_id) & FAILED
+    wrong = (results.c.job_id == all_of(job_id)) & FAILED
     if codes:
         wrong &= results.c.error_code.in_(codes)
     counted = select(results.c.error_code, func.count()).where(wrong).group_by(results.c.error_code)

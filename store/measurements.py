@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row, func, select, text
 
-from store.database import Database
+from store.database import SCANS, Database
 from store.tables import tallies
 from store.views import POSTGRESQL, SQLITE, WITH_ITEMS
 
@@ -39,6 +39,7 @@ def answers(database: Database, job_id: int) -> list[Answers]:
     with database.read() as connection:
         if not database.is_sqlite:  # whose transactions see one moment anyway
             connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
+            connection.execute(text(SCANS))
         labelled, classified = _counted(connection, job_id)
         if not labelled:
             return []

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Row, delete, insert, text, update
 
 from store import tallies
 from store.claims import owned
+from store.columns import all_of
 from store.commits import write_rows
 from store.database import Database
 from store.rows import Lease, NewResult
@@ -57,7 +58,7 @@ def _portions(rows: Sequence[T]) -> Iterator[Sequence[T]]:
 def _forget(connection: Connection, lease: Lease, run_id: int) -> None:
     for table in (run_items, findings):
         connection.execute(delete(table).where(table.c.run_id == run_id))
-    connection.execute(delete(results).where(results.c.job_id == lease.job_id))
+    connection.execute(delete(results).where(results.c.job_id == all_of(lease.job_id)))
     connection.execute(update(shards).where(owned(lease)).values(ok=0, failed=0))
     connection.execute(update(runs).where(runs.c.id == run_id).values(fingerprint=None))
     tallies.clear(connection, lease.job_id)

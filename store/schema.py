@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sqlalchemy import inspect, text
 
-from store.database import Database
+from store.database import SCANS, Database
 from store.errors import DatabaseUnavailable, SchemaMismatch
 
 HEAD = "0003"  # the newest migration; a constant because asking Alembic takes 0.3 s (a test compares the two)
@@ -65,6 +65,8 @@ def _migrate(database: Database, revision: str, direction: str) -> None:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     with _one_at_a_time(database), database.write(durable=True) as connection:
+        if not database.is_sqlite:
+            connection.execute(text(SCANS))
         config.attributes["connection"] = connection
         getattr(command, direction)(config, revision)
 

@@ -13,6 +13,7 @@ from sqlalchemy import ColumnElement, Connection, Row, case, func, insert, or_, 
 from store import tallies
 from store.claims import close_attempt, give_up_the_best, is_over, kind_of, lock_job
 from store.clock import db_now
+from store.columns import all_of
 from store.counters import LEASE_EXPIRIES, count_up
 from store.database import Database
 from store.errors import IllegalMove, UnknownJob
@@ -216,7 +217,7 @@ def _is_complete(connection: Connection, job_id: int) -> bool:
         done = (shards.c.job_id == job_id) & (shards.c.state == ShardState.DONE)
         return connection.scalar(select(shards.c.id).where(done)) is not None
     # Rows are only ever added, so a count that is right stays right until the state is written.
-    rows = select(func.count()).select_from(results).where(results.c.job_id == job_id).scalar_subquery()
+    rows = select(func.count()).select_from(results).where(results.c.job_id == all_of(job_id)).scalar_subquery()
     return bool(connection.scalar(select(rows == jobs.c.n_items).where(jobs.c.id == job_id)))
 
 

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
+from typing import Any
 
 import pytest
+from sqlalchemy import delete, event, func, select
 
 from store import jobs
 from store import query as module
+from store.catalog import register_model
 from store.claims import Claimer, claim
+from store.columns import all_of
 from store.database import Database
 from store.insights import items_left
 from store.item_query import ItemFilter, items_page
@@ -18,6 +23,7 @@ from store.measurements import answers
 from store.query import page
 from store.results import Filter, stream
 from store.rows import NewItem, NewJob
+from store.tables import results
 from tests.mixed_results import mixed_job
 from tests.servers import new_postgres_database
 from tests.store.test_query_plans import plan
@@ -107,3 +113,43 @@ def test_a_measurement_looks_up_what_is_wrong(unknown: tuple[Database, int]) -> 
     found = conditions(plan(database, lambda: answers(database, job)), "pk_items")
     assert found
     assert all("idx =" in one for one in found)
+
+
+def test_what_counts_a_whole_job_lets_the_planner_see_which(unknown: tuple[Database, int]) -> None:
+    database, _ = unknown
+    with database.read() as connection:
+        for statement in (
+            select(func.count()).select_from(results).where(results.c.job_id == all_of(7)),
+            delete(results).where(results.c.job_id == all_of(7)),
+        ):
+            said = str(statement.compile(connection, compile_kwargs={"literal_binds": True}))
+            found = "\n".join(row[0] for row in connection.exec_driver_sql(f"EXPLAIN {said}"))
+            assert "InitPlan" not in found
+            assert "Seq Scan" not in found
+
+
+def test_no_small_job_is_looked_for_in_the_whole_table(postgres: str) -> None:
+    database = Database(new_postgres_database(postgres))
+    model = register_model(database, ("birds", 1), "1" * 64, ["a"], "{}", "/models/birds")
+    for count in (3000, 60):  # of one label, as where nobody sorted the folders
+        found = (NewItem(b"%d.jpg" % n, label="a") for n in range(count))
+        job = jobs.accept(database, NewJob(model, root=b"/more"), found)
+        with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.exec_driver_sql("ANALYZE items" if count == 3000 else "SELECT 1")
+    seen: list[tuple[str, Any]] = []
+    with note_statements(database, seen):
+        page(database, job, Filter(true_label="a"), "item", 50)
+    with database.read() as connection:
+        plans = [row[0] for said, values in seen for row in connection.exec_driver_sql(f"EXPLAIN {said}", values)]
+    assert not [line for line in plans if "Seq Scan on items" in line]
+    database.close()
+
+
+@contextmanager
+def note_statements(database: Database, seen: list[tuple[str, Any]]) -> Iterator[None]:
+    def note(_c: object, _cur: object, statement: str, parameters: object, _ctx: object, _many: bool) -> None:
+        seen.append((statement, parameters))
+
+    event.listen(database.engine, "before_cursor_execute", note)
+    yield
+    event.remove(database.engine, "before_cursor_execute", note)
