@@ -196,7 +196,8 @@ def _end_early(connection: Connection, job_id: int) -> bool:
         if state == JobState.CANCELLING:
             raise IllegalMove(job_id, state, "cancelled with its best kept any more")
         return False
-    _move(connection, job_id, CLAIMABLE | RESUMABLE, "cancelled", state=_taken_up(job_id))
+    goes_on = state if state in CLAIMABLE else _taken_up(job_id)
+    _move(connection, job_id, CLAIMABLE | RESUMABLE, "cancelled", state=goes_on)
     record(connection, job_id, "ending_early", {})
     return True
 

@@ -203,7 +203,8 @@ class Model:
                 raise IllegalMove(job_id, job.state, "cancelled with its best kept")
             return False
         job.keep_best = True
-        job.state = job.taken_up()
+        if job.state == JobState.PAUSED:
+            job.state = job.taken_up()
         return True
 
     def fail(self, job_id: int) -> None:

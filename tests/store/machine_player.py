@@ -36,9 +36,18 @@ class Answers:
     """Loses the answer to a COMMIT: the `n`th of a writing transaction from now on, whether it happened or not."""
 
     def __init__(self, database: Database) -> None:
-        self.armed: tuple[int, bool] | None = None
-        self.lost: tuple[int, bool] | None = None  # of the last action
+        self.armed = None
+        self.lost: tuple[int, bool] | None = None  # of the last action: which of its transactions, and if it happened
         event.listen(database.engine, "commit", self._commit)
+
+    @property
+    def armed(self) -> tuple[int, bool] | None:
+        """Which transaction of the next action it will be, and whether it happens."""
+        return self._armed
+
+    @armed.setter
+    def armed(self, armed: tuple[int, bool] | None) -> None:
+        self._armed, self._passed = armed, 0
 
     def close(self, database: Database) -> None:
         event.remove(database.engine, "commit", self._commit)
@@ -47,8 +56,8 @@ class Answers:
         if self.armed is None or connection.get_execution_options().get("pixmill") == "read":
             return
         n, happens = self.armed
-        self.armed = (n - 1, happens)
-        if n > 1:
+        self._passed += 1
+        if self._passed < n:
             return
         self.armed, self.lost = None, (n, happens)
         raw = connection.connection

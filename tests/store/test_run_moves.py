@@ -67,6 +67,21 @@ def test_a_paused_training_is_given_back_after_its_checkpoint(database: Database
     assert check(database, job_id, JobState.RUNNING).checkpoint == "/c"
 
 
+def test_a_training_between_two_workers_that_shall_keep_its_best_stays_running(
+    database: Database, accept_training: AcceptJob
+) -> None:
+    job_id = accept_training()
+    runs.move_checkpoint(database, train(database), "/c", 1, 0)
+    expire(database)
+    write.cancel(database, job_id, keep_best=True)
+    check(database, job_id, JobState.RUNNING)
+    train(database)
+    write.pause(database, job_id)
+    expire(database)
+    write.cancel(database, job_id, keep_best=True)  # it is taken up again, as soon as there is a worker
+    check(database, job_id, JobState.ACCEPTED)
+
+
 def test_a_training_resumed_before_its_worker_let_go_is_running(database: Database, accept_training: AcceptJob) -> None:
     job_id = accept_training()
     lease = train(database)
