@@ -8,9 +8,9 @@ from store import facets as module
 from store.database import Database
 from store.errors import UnknownJob
 from store.facets import Facets, facets, summary
-from store.insights import agreement, classes
 from store.results import Filter, ResultRow, stream
 from tests.mixed_results import FILTERS, expected, mixed_job
+from tests.store.plain_counts import agreement, classes
 
 
 def counted(rows: list[ResultRow]) -> Facets:

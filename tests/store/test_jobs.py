@@ -15,7 +15,7 @@ from store.claims import Claimer, claim, release
 from store.commits import commit_slice
 from store.database import Database
 from store.errors import DatabaseFull, IllegalMove, LeaseLost, StoreError, UnknownJob
-from store.insights import JobFilter, failures, job, list_jobs
+from store.insights import JobFilter, job, list_jobs
 from store.removal import remove
 from store.results import Filter, stream
 from store.rows import NewItem, NewJob, NewResult
@@ -24,6 +24,7 @@ from store.sweep import sweep
 from store.tables import items, jobs, results, shards
 from tests.databases import ready
 from tests.store.conftest import AcceptJob, ok_results
+from tests.store.plain_counts import failures
 
 
 def counts(database: Database) -> tuple[int, int, int]:

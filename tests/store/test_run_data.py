@@ -6,13 +6,14 @@ from sqlalchemy import Connection, text
 from store import run_data, runs
 from store.database import Database
 from store.errors import LeaseLost
-from store.insights import failures, job
+from store.insights import job
 from store.results import Filter, stream
 from store.rows import Lease, NewResult
 from store.run_data import findings_of, write_survey
 from store.run_rows import Finding, RunItem, Survey
 from store.states import JobState
 from tests.store.conftest import AcceptJob, run_items_of, train
+from tests.store.plain_counts import failures
 from tests.store.test_runs import expire
 
 UNREADABLE = NewResult(5, "failed", error_code="truncated", error="the file ends early")
