@@ -8,20 +8,25 @@ from __future__ import annotations
 
 import random
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import wraps
+from pathlib import Path
 from typing import Literal
 
 import psutil
 
 from tests.chaos.crews import Missed
-from tests.chaos.world import LEASE_S, World
+from tests.chaos.world import LEASE_S, MEMORY_MB, World
+
+REACH_S = 4.0  # for a worker to come by
+NOTICED_S = 4.0  # for its parent to see what it takes
 
 Act = Callable[[World, random.Random], AbstractContextManager[float]]
 Steps = Callable[[World, random.Random], Iterator[float]]
-Where = Literal["both", "sqlite", "postgresql", "trainings"]
+Where = Literal["both", "sqlite", "postgresql", "trainings", "classify"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +41,8 @@ class Fault:
 
     def fits(self, world: World) -> bool:
         """Whether it can happen in that world."""
-        if self.where == "trainings":
-            return world.plan.trainings
+        if self.where in ("trainings", "classify"):
+            return world.plan.trainings == (self.where == "trainings")
         return self.where in ("both", world.plan.kind)
 
 
@@ -124,6 +129,42 @@ def stop_machine(world: World, rng: random.Random) -> Iterator[float]:
         for process in stopped:
             with suppress(psutil.Error):
                 process.resume()
+
+
+@fault(1, takes="memory", where="classify")
+def memory_taken(world: World, rng: random.Random) -> Iterator[float]:
+    """A worker takes more memory than it may, and its parent ends it for that."""
+    asked = world.folder / "greedy"
+    asked.touch()
+    try:
+        process = _greedy(asked)
+        with suppress(psutil.Error):
+            try:
+                process.wait(NOTICED_S)
+            except psutil.TimeoutExpired:
+                parent = process.parent()
+                is_watched = parent is not None and parent.status() != psutil.STATUS_STOPPED
+                if is_watched and process.memory_info().rss > MEMORY_MB << 20:
+                    world.wrong.append(
+                        f"a worker held more than {MEMORY_MB} MiB for {NOTICED_S:.0f} s, and nobody cared"
+                    )
+        yield 0.0
+    finally:
+        asked.unlink(missing_ok=True)
+
+
+def _greedy(asked: Path) -> psutil.Process:
+    """The process that has taken it. Raises Missed where none does soon, or it is gone already."""
+    deadline = time.monotonic() + REACH_S
+    while time.monotonic() < deadline:
+        for taken in asked.parent.glob(f"{asked.name}.*"):
+            taken.unlink()
+            try:
+                return psutil.Process(int(taken.suffix[1:]))
+            except psutil.NoSuchProcess as error:
+                raise Missed from error
+        time.sleep(0.02)
+    raise Missed
 
 
 @fault(2, where="trainings")

@@ -34,6 +34,7 @@ HOOKS = Path(__file__).parent / "hooks"
 CODE = os.pathsep.join(map(str, (HOOKS, Path(__file__).parents[2])))  # of this checkout, wherever another is installed
 LEASE_S = 3.0
 STALL_S = 20.0
+MEMORY_MB = 800  # that a worker may take
 SUBMIT_S = 60.0  # what a submission may take, whatever is broken
 FAILPOINT = 1  # the status of a process that a failpoint ended
 REASONS = (FAILPOINT, Exit.UNREACHABLE, -signal.SIGKILL)  # how a submission may end that did not get its job
@@ -218,6 +219,9 @@ def _environment(folder: Path, plan: Plan, broker_url: str, database_url: str) -
         "CHAOS_SKEW": f"{first}={random.Random(plan.seed).choice((-3600, 3600, 90, -7200))}",
         "CHAOS_HURRY": str(plan.hurry),
         "CHAOS_FULL": str(folder / "full"),
+        "CHAOS_GREEDY": str(folder / "greedy"),
+        # A trainer takes more than that by itself.
+        **({} if plan.trainings else {"PIXMILL_WORKER_MEMORY_MB": str(MEMORY_MB)}),
     }
 
 

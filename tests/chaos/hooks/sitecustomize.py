@@ -2,6 +2,7 @@
 
 - CHAOS_BATCH_S: how long the stand-in engine takes for a batch, so that faults meet work.
 - CHAOS_SKEW: `DEVICE=SECONDS,…`: by how much the clock of a device's worker is wrong.
+- CHAOS_GREEDY: a file; the process that finds it first takes 900 MiB of memory in the middle of a batch.
 - CHAOS_FULL: a file; while it is there, the SQLite database has no room for another page.
 - CHAOS_HURRY: by how much the waits after deaths and lost leases are shorter, as leases are.
 - CHAOS_BREAK: negative controls: `fence`, `sweeper`, `key` or `transaction` is taken out of the product.
@@ -59,9 +60,22 @@ def slow_engine(module: Any) -> None:
 
     def slowly(self: Any, batch: Any) -> Any:
         time.sleep(seconds)
+        take_memory()
         return predict(self, batch)
 
     module.FakeEngine.predict = slowly
+
+
+def take_memory() -> None:
+    """Where it is asked for: note who takes it, and hold it until somebody ends this process."""
+    asked = os.environ.get("CHAOS_GREEDY", "")
+    try:
+        os.rename(asked, f"{asked}.{os.getpid()}")  # noqa: PTH104  no import at start
+    except OSError:
+        return
+    taken = b"x" * (900 << 20)
+    time.sleep(5)
+    del taken
 
 
 def full_disk(module: Any) -> None:
