@@ -224,6 +224,8 @@ test | bench | chaos)
     [ "$verb" != bench ] || exec "$python" -m bench "$@"
     [ "$verb" != chaos ] || exec "$python" -m tests.chaos "$@"
     # More processes than cores, a file to one of them: tests wait for others to start, and a file shares what is made for it.
+    # The tests start some thousand processes: each would compile the same modules again.
+    unset PYTHONDONTWRITEBYTECODE
     exec "$python" -m pytest -n "${PIXMILL_TEST_PROCESSES:-4}" --dist loadfile --no-loadscope-reorder "$@"
     ;;
 check | fix | docs | lock)
