@@ -138,7 +138,8 @@ class Database:
 
         settings = f"-c idle_in_transaction_session_timeout={STANDSTILL_S}s "
         settings += f"-c lock_timeout={self.patience_s * 1000:.0f}ms "
-        settings += "-c enable_seqscan=off"  # what is asked of one job has an index; see SCANS for the rest
+        settings += "-c enable_seqscan=off "  # what is asked of one job has an index; see SCANS for the rest
+        settings += "-c jit=off"  # it would compile a page of a hundred rows where the average job is large
         server = Server()
         engine = create_engine(
             self.url,

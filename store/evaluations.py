@@ -18,6 +18,7 @@ from store.rows import Lease, NewItem
 from store.run_rows import EvaluationFacts, EvaluationRow, FlipRow, PredictionRow, Split
 from store.runs import fence, hold_job
 from store.tables import evaluations, items, jobs, models, results, run_items, runs
+from store.views import results_as_tables
 
 PAGE = 2_000  # rows per query: keyset pages instead of one long transaction
 
@@ -25,11 +26,12 @@ PAGE = 2_000  # rows per query: keyset pages instead of one long transaction
 # Copies within one job have one answer: the first stands for all of them. Materialized, and joined by plain equality,
 # so that SQLite makes an index for each join; without one, ten thousand images take minutes.
 _FLIPS = """
-WITH a AS MATERIALIZED (SELECT path, content_hash, true_label, label, score,
+WITH shown AS NOT MATERIALIZED ({shown}),
+    a AS MATERIALIZED (SELECT path, content_hash, true_label, label, score,
         ROW_NUMBER() OVER (PARTITION BY content_hash, true_label ORDER BY idx) AS copy
-        FROM v_results WHERE job_id = :job_a AND status = 'ok' AND true_label IS NOT NULL),
+        FROM shown WHERE job_id = :job_a AND status = 'ok' AND true_label IS NOT NULL),
     b AS MATERIALIZED (SELECT path, content_hash, true_label, label, score
-        FROM v_results WHERE job_id = :job_b AND status = 'ok' AND true_label IS NOT NULL),
+        FROM shown WHERE job_id = :job_b AND status = 'ok' AND true_label IS NOT NULL),
     pairs AS (SELECT b.path, b.true_label, a.label AS label_a, a.score AS score_a,
             b.label AS label_b, b.score AS score_b
             FROM b JOIN a ON a.content_hash = b.content_hash AND a.true_label = b.true_label
@@ -83,15 +85,6 @@ def predictions(database: Database, job_id: int) -> Iterator[PredictionRow]:
         root = _root(connection, job_id)
     for row in _pages(database, _labelled(job_id), results.c.idx):
         yield _prediction(row, root)
-
-
-def mistakes(database: Database, job_id: int, limit: int = 20) -> list[PredictionRow]:
-    """The wrong predictions, most confident first. Raises UnknownJob."""
-    wrong = _labelled(job_id).where(results.c.label != items.c.label)
-    with database.read() as connection:
-        root = _root(connection, job_id)
-        rows = connection.execute(wrong.order_by(results.c.score.desc(), results.c.idx).limit(limit)).all()
-    return [_prediction(row, root) for row in rows]
 
 
 def _root(connection: Connection, job_id: int) -> bytes:
@@ -161,5 +154,7 @@ def flips(database: Database, job_a: int, job_b: int) -> list[FlipRow]:
         if not database.is_sqlite:  # which has no idea how many rows a job has, and would compare each with each
             connection.execute(text("SET LOCAL enable_nestloop = off"))
             connection.execute(text(SCANS))
-        found = connection.execute(text(_FLIPS), {"job_a": job_a, "job_b": job_b})
+        # Not the view itself: PostgreSQL's looks each item up, which takes a million look-ups where a scan would do.
+        query = _FLIPS.format(shown=results_as_tables(connection.dialect.name))
+        found = connection.execute(text(query), {"job_a": job_a, "job_b": job_b})
         return [FlipRow(**row._mapping, gained=row.label_b == row.true_label) for row in found]

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, bindparam, func, or_, select
+from sqlalchemy import Connection, func, or_, select
 
 from store.clock import db_now
 from store.counters import FENCED_COMMITS, LEASE_EXPIRIES, images_name, read_counters
@@ -138,8 +138,8 @@ def _rate(connection: Connection) -> float:
     since = float(connection.scalar(select(db_now())) or 0.0) - RATE_S
     recent = or_(jobs.c.state.in_(BEGUN), jobs.c.finished_at > since)
     ids = connection.execute(select(jobs.c.id).where(recent)).scalars().all()
-    written = select(func.count()).where(results.c.job_id == bindparam("job"), results.c.created_at > since)
-    return round(sum(int(connection.scalar(written, {"job": job_id}) or 0) for job_id in ids) / RATE_S, 3)
+    written = select(func.count()).where(results.c.created_at > since)
+    return round(sum(int(connection.scalar(written.where(results.c.job_id == one)) or 0) for one in ids) / RATE_S, 3)
 
 
 def crew(database: Database, lately_s: float) -> Crew:

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Row, func, select, text
 
 from store.database import SCANS, Database
 from store.tables import tallies
-from store.views import POSTGRESQL, SQLITE, WITH_ITEMS
+from store.views import POSTGRESQL, SQLITE
 
 
 class Answers(NamedTuple):
@@ -61,7 +61,7 @@ def _counted(connection: Connection, job_id: int) -> tuple[int, int]:
 def _rows(connection: Connection, job_id: int, query: str) -> list[Row[Any]]:
     words = SQLITE if connection.dialect.name == "sqlite" else POSTGRESQL
     sums = _SUMS.format(tenth=_TENTH.format(floor=words.floor.format("r.score * 10")))
-    said = query.format(sums=sums, top5=words.top5, with_items=WITH_ITEMS.format(words.job))
+    said = query.format(sums=sums, top5=words.top5, with_items=words.with_items)
     return list(connection.execute(text(said), {"job_id": job_id}))
 
 

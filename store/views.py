@@ -3,7 +3,7 @@
 Each view is written once, in the words of a `Dialect` where the two databases differ.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 # A file that a user named outside of the root keeps its absolute path.
 ROOT_PATH = (
@@ -12,10 +12,6 @@ ROOT_PATH = (
 FULL_PATH = f"{ROOT_PATH} || CASE WHEN i.member IS NULL THEN '' ELSE '!/' || i.member END"
 OTHER_PATH = FULL_PATH.replace("i.", "o.")
 MODEL = "m.name || '@' || m.version"
-WITH_ITEMS = "FROM results r JOIN items i ON i.job_id = {} AND i.idx = r.idx"  # {}: a dialect's `job`
-CLASSIFIED = f"""{WITH_ITEMS}
-    JOIN jobs j ON j.id = r.job_id
-    LEFT JOIN models m ON m.id = j.model_id"""
 LABELLED = "r.status = 'ok' AND r.label IS NOT NULL AND i.label IS NOT NULL"
 
 
@@ -27,9 +23,18 @@ class Dialect:
     hexed: str
     floor: str
     top5: str  # 1 where the true label is among the five best, else 0
-    # The job of a result, as its item is looked up by it. With `+ 0` PostgreSQL does not carry the job that is asked
-    # for over to the items, of which it would then expect one where it does not know the job (see columns.Unguessed).
-    job: str
+    look_up: str  # {table}, {name} and {key}: joins the row of a large table that has the job and idx of another
+
+    @property
+    def with_items(self) -> str:
+        """Results and their items."""
+        return f"FROM results r {self.look_up.format(table='items', name='i', key='r')}"
+
+    @property
+    def classified(self) -> str:
+        """Results, their items, jobs and models."""
+        return f"""{self.with_items}
+            JOIN jobs j ON j.id = r.job_id LEFT JOIN models m ON m.id = j.model_id"""
 
 
 SQLITE = Dialect(
@@ -38,7 +43,7 @@ SQLITE = Dialect(
     floor="CAST({} AS INTEGER)",
     top5="""EXISTS (SELECT 1 FROM json_each(r.topk) t
         WHERE t.key < 5 AND json_extract(t.value, '$.label') = i.label)""",
-    job="r.job_id",
+    look_up="JOIN {table} {name} ON {name}.job_id = {key}.job_id AND {name}.idx = {key}.idx",
 )
 POSTGRESQL = Dialect(
     time="to_timestamp({})",
@@ -46,7 +51,10 @@ POSTGRESQL = Dialect(
     floor="CAST(FLOOR({}) AS INTEGER)",
     top5="""EXISTS (SELECT 1 FROM json_array_elements(r.topk::json) WITH ORDINALITY t (value, place)
         WHERE t.place <= 5 AND t.value ->> 'label' = i.label)""",
-    job="r.job_id + 0",
+    # Row by row, whatever the planner expects: where it does not know a job, it expects one row of it, and may read
+    # all of them for each of the others (see columns.Unguessed).
+    look_up="""JOIN LATERAL (SELECT * FROM {table} x WHERE x.job_id = {key}.job_id AND x.idx = {key}.idx
+        OFFSET 0) {name} ON true""",
 )
 
 
@@ -56,16 +64,22 @@ def definitions(dialect: str) -> dict[str, str]:
     return _of_jobs(words) | _of_evaluations(words) | _of_runs(words)
 
 
+def results_as_tables(dialect: str) -> str:
+    """The SELECT of v_results as a join that the planner may do as it likes: for who reads all of a job."""
+    words = SQLITE if dialect == "sqlite" else replace(POSTGRESQL, look_up=SQLITE.look_up)
+    return _of_jobs(words)["v_results"]
+
+
 def _of_jobs(d: Dialect) -> dict[str, str]:
     return {
         "v_results": f"""SELECT r.job_id, r.idx, {FULL_PATH} AS path, i.path AS file_name, i.member,
             r.status, r.label, r.score, i.label AS true_label, i.split, {MODEL} AS model,
             r.error_code, r.error, r.topk, i.external_id, i.extra, r.width, r.height, i.size,
             {d.hexed.format("r.content_hash")} AS content_hash, r.reused, {d.time.format("r.created_at")} AS created_at
-            {CLASSIFIED.format(d.job)}""",
+            {d.classified}""",
         "v_failures": f"""SELECT r.job_id, r.idx, {FULL_PATH} AS path, r.error_code, r.error, i.size,
             {d.time.format("r.created_at")} AS created_at
-            {CLASSIFIED.format(d.job)} WHERE r.status = 'failed'""",
+            {d.classified} WHERE r.status = 'failed'""",
         "v_job_totals": f"""SELECT j.id AS job_id, j.kind, j.state, j.owner, j.description, {MODEL} AS model,
             j.n_items AS found,
             CAST(COALESCE(SUM(s.ok), 0) AS BIGINT) AS classified,
@@ -78,8 +92,8 @@ def _of_jobs(d: Dialect) -> dict[str, str]:
             GROUP BY j.id, m.id""",
         "v_corrections": f"""SELECT c.job_id, c.idx, {FULL_PATH} AS path, c.label, r.label AS predicted_label,
             i.label AS true_label, c.author, {d.time.format("c.created_at")} AS created_at
-            FROM corrections c JOIN items i ON i.job_id = c.job_id AND i.idx = c.idx JOIN jobs j ON j.id = c.job_id
-            LEFT JOIN results r ON r.job_id = c.job_id AND r.idx = c.idx
+            FROM corrections c {d.look_up.format(table="items", name="i", key="c")} JOIN jobs j ON j.id = c.job_id
+            LEFT {d.look_up.format(table="results", name="r", key="c")}
             WHERE c.label IS NOT NULL AND c.id = (SELECT MAX(n.id) FROM corrections n
                 WHERE n.job_id = c.job_id AND n.idx = c.idx)""",
     }
@@ -89,7 +103,7 @@ def _of_evaluations(d: Dialect) -> dict[str, str]:
     bin_number = f"CASE WHEN r.score >= 1 THEN 9 ELSE {d.floor.format('r.score * 10')} END"
     return {
         "v_confusion": f"""SELECT r.job_id, i.label AS true_label, r.label AS predicted_label, COUNT(*) AS images
-            {WITH_ITEMS.format(d.job)}
+            {d.with_items}
             WHERE {LABELLED}
             GROUP BY r.job_id, i.label, r.label""",
         "v_class_metrics": """SELECT c.job_id, c.label, CAST(SUM(c.support) AS BIGINT) AS support,
@@ -107,17 +121,17 @@ def _of_evaluations(d: Dialect) -> dict[str, str]:
             AVG(CASE WHEN r.label = i.label THEN CAST(1 AS DOUBLE PRECISION) ELSE 0 END) AS accuracy,
             AVG(CASE WHEN {d.top5} THEN CAST(1 AS DOUBLE PRECISION) ELSE 0 END) AS top5_accuracy,
             MAX(e.macro_f1) AS macro_f1, MAX(e.ece) AS ece, MAX(e.report_path) AS report_path
-            {CLASSIFIED.format(d.job)} LEFT JOIN evaluations e ON e.job_id = j.id
+            {d.classified} LEFT JOIN evaluations e ON e.job_id = j.id
             WHERE {LABELLED}
             GROUP BY r.job_id, m.name, m.version""",
         "v_calibration": f"""SELECT r.job_id, {bin_number} AS bin, COUNT(*) AS images, AVG(r.score) AS mean_score,
             AVG(CASE WHEN r.label = i.label THEN CAST(1 AS DOUBLE PRECISION) ELSE 0 END) AS accuracy
-            {WITH_ITEMS.format(d.job)}
+            {d.with_items}
             WHERE {LABELLED}
             GROUP BY r.job_id, {bin_number}""",
         "v_mistakes": f"""SELECT r.job_id, r.idx, {FULL_PATH} AS path, i.label AS true_label,
             r.label AS predicted_label, r.score, {MODEL} AS model
-            {CLASSIFIED.format(d.job)} WHERE {LABELLED} AND r.label <> i.label""",
+            {d.classified} WHERE {LABELLED} AND r.label <> i.label""",
         "v_model_diff": f"""SELECT {FULL_PATH} AS path,
             ma.name || '@' || ma.version AS model_a, ra.label AS label_a, ra.score AS score_a,
             mb.name || '@' || mb.version AS model_b, rb.label AS label_b, rb.score AS score_b,

@@ -275,8 +275,6 @@ def upgrade() -> None:
     _drop_indexes(OLD_INDEXES)
     _create_indexes(NEW_INDEXES, dialect)
     _change_events_and_corrections(dialect)
-    if dialect == "postgresql":  # of the expression by which the views look up items, see views.Dialect
-        op.execute("CREATE STATISTICS st_results_job_id ON (job_id + 0) FROM results")
     _replace_views({}, definitions(dialect))
 
 
@@ -284,8 +282,6 @@ def downgrade() -> None:
     """Take the tables and columns away, with what is in them; jobs, results and runs stay."""
     dialect = op.get_bind().dialect.name
     _replace_views(definitions(dialect), {})
-    if dialect == "postgresql":
-        op.execute("DROP STATISTICS st_results_job_id")
     for table in TABLES:
         op.drop_table(table)
     _drop_indexes(NEW_INDEXES)
