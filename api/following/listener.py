@@ -36,8 +36,9 @@ class Listener:
             if look is None:
                 yield KEEP_ALIVE
                 continue
-            for chunk in self._said(look):
-                yield chunk
+            # As one: a history of hundreds is one write, also to somebody who has gone meanwhile.
+            if said := b"".join(self._said(look)):
+                yield said
 
     def _said(self, look: Look) -> Iterator[bytes]:
         for told in look.told:

@@ -42,8 +42,23 @@ def test_what_happens_while_the_channel_begins_is_told_once() -> None:
         happened.append(3)
         return await listening
 
-    told = [chunk.split(b"\n")[1] for chunk in asyncio.run(follow())]
+    told = [line for chunk in asyncio.run(follow()) for line in chunk.split(b"\n") if line.startswith(b"data: ")]
     assert told == [b'data: {"n": 1}', b'data: {"n": 2}', b'data: {"n": 3}', b'data: {"job": 1}']
+
+
+def test_a_long_history_is_one_write() -> None:
+    async def look_at(since: Position) -> Look:
+        told = tuple(Told("state", {"n": n}, event=n) for n in range(1, 501) if n > since.event)
+        return Look(told, None, {"job": 1})
+
+    async def latest() -> Position:
+        return Position(500)
+
+    async def follow() -> list[bytes]:
+        return [chunk async for chunk in Listener(Channel(look_at, latest), Position()).chunks()]
+
+    (chunk,) = asyncio.run(follow())
+    assert chunk.count(b"event: state\n") == 500
 
 
 def test_a_channel_survives_what_nobody_expected(monkeypatch: pytest.MonkeyPatch) -> None:
