@@ -24,7 +24,7 @@ class NewToken(Input):
     scope: Annotated[Scope, Field(description="read, submit (and read), or admin (everything, of everybody).")] = (
         "submit"
     )
-    expires_in_days: Annotated[float | None, Field(gt=0, le=36_500, strict=False)] = None
+    expires_in_days: Annotated[float | None, Field(gt=0, le=36_500)] = None
     requests_per_minute: Rate | None = None
     max_queued_items: Count | None = None
     max_upload_bytes: Count | None = None

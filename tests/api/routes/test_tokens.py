@@ -61,6 +61,8 @@ def test_limits_of_a_token_go_before_the_servers(client: TestClient, settings: S
         {"name": "x", "scope": "root"},
         {"name": "x", "scopes": ["admin"]},
         {"name": "x", "expires_in_days": 0},
+        {"name": "x", "expires_in_days": True},
+        {"name": "x", "expires_in_days": "7"},
         {"name": "x", "expires_in_days": 1e12},
         {"name": "x", "requests_per_minute": 2**63},
         {"name": "x", "max_upload_bytes": 2**53},
