@@ -23,6 +23,7 @@ from tests.chaos.world import LEASE_S, MEMORY_MB, World
 
 REACH_S = 4.0  # for a worker to come by
 NOTICED_S = 3.0  # for its parent to see what it takes
+GIVEN_UP_S = 10.0  # it has let go of it by itself, unseen
 
 Act = Callable[[World, random.Random], AbstractContextManager[float]]
 Steps = Callable[[World, random.Random], Iterator[float]]
@@ -148,7 +149,8 @@ def _see_it_end(world: World, process: psutil.Process) -> None:
     """Its parent has to, within NOTICED_S in which that parent could: other faults may stop or kill it."""
     with suppress(psutil.Error):  # gone
         parent, since = process.parent(), time.monotonic()
-        while parent is not None and parent.pid > 1 and process.parent() == parent:
+        deadline = since + GIVEN_UP_S
+        while parent is not None and parent.pid > 1 and process.parent() == parent and time.monotonic() < deadline:
             if {parent.status(), process.status()} & {psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE}:
                 return
             held = process.memory_info().rss > MEMORY_MB << 20

@@ -11,7 +11,6 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from sqlalchemy import event
 
 from store import jobs
 from store import query as module
@@ -28,6 +27,7 @@ from store.rows import NewItem, NewJob
 from store.sweep import finish_jobs
 from tests.mixed_results import mixed_job
 from tests.servers import new_postgres_database
+from tests.store.statements import noted
 
 VIEWS = ("v_results", "v_failures", "v_corrections", "v_confusion", "v_calibration", "v_mistakes", "v_evaluations")
 
@@ -58,14 +58,7 @@ def unknown(postgres: str) -> Iterator[tuple[Database, int]]:
 
 def plan(database: Database, action: Callable[[], object]) -> str:
     """The plans of all that an action asks of items and results, with the settings that it has made itself."""
-    seen: list[tuple[str, Any]] = []
-
-    def note(_c: object, _cur: object, statement: str, parameters: object, _ctx: object, _many: bool) -> None:
-        seen.append((statement, parameters))
-
-    event.listen(database.engine, "before_cursor_execute", note)
-    action()
-    event.remove(database.engine, "before_cursor_execute", note)
+    seen = noted(database, action)
     with database.read() as connection:
         return "\n".join(line for said, values in seen for line in _explain(connection, said, values))
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection
 
 from store import query as module
 from store.database import Database
@@ -17,6 +17,7 @@ from store.results import Filter, stream
 from tests.databases import ready
 from tests.mixed_results import mixed_job
 from tests.servers import new_postgres_database
+from tests.store.statements import noted
 
 JOB = 1
 
@@ -47,20 +48,13 @@ def big(rows: Database, monkeypatch: pytest.MonkeyPatch) -> Database:
 
 def plan(database: Database, action: Callable[[], object]) -> str:
     """The plans of every query that an action runs on results or items."""
-    seen: list[tuple[str, Any]] = []
-
-    def note(_c: object, _cur: object, statement: str, parameters: object, _ctx: object, _many: bool) -> None:
-        seen.append((statement, parameters))
-
-    event.listen(database.engine, "before_cursor_execute", note)
-    action()
-    event.remove(database.engine, "before_cursor_execute", note)
+    seen = noted(database, action)
     with database.read() as connection:
         return "\n".join(line for statement, parameters in seen for line in _explain(connection, statement, parameters))
 
 
 def _explain(connection: Connection, statement: str, parameters: Any) -> Iterator[str]:
-    if not any(f"FROM {name}" in statement for name in ("results", "items", "few", "seen", "v_")):
+    if not any(f"FROM {name}" in statement for name in ("results", "items", "few", "seen")):
         return
     if connection.dialect.name == "sqlite":
         for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters):
