@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cli.context import make_home, open_database, settings
+from cli.context import COMING_UP_S, make_home, open_database, settings
 from cli.errors import CommandError, Exit
 from cli.output import say
 from worker.settings import Settings
@@ -28,7 +28,7 @@ def api(
     chosen = _chosen(settings(), host, port)
     roots = _roots(chosen, root or [])
     make_home(chosen)
-    with open_database(chosen, create=chosen.database_url is None) as database:
+    with open_database(chosen, create=chosen.database_url is None, wait_s=COMING_UP_S) as database:
         made = first_token(chosen, database)
     try:
         sock = listen(chosen.api_host, chosen.api_port)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from cli.errors import CommandError, Exit
+from cli.output import say
 from worker.settings import Settings
 
 if TYPE_CHECKING:
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from store.database import Database
 
 MIN_FREE_MB = 64  # for the database and its log; a job of a million images takes some hundreds
+COMING_UP_S = 30.0  # what a database server may take to answer: machines start their programs in any order
+AGAIN_S = 0.5
 
 
 def settings() -> Settings:
@@ -52,8 +56,11 @@ def make_home(chosen: Settings) -> None:
 
 
 @contextmanager
-def open_database(chosen: Settings, *, create: bool = False) -> Iterator[Database]:
-    """The database, its schema checked; with `create`, the tables of an empty one are made. Raises StoreError."""
+def open_database(chosen: Settings, *, create: bool = False, wait_s: float = 0.0) -> Iterator[Database]:
+    """The database, its schema checked; with `create`, the tables of an empty one are made.
+
+    A server that does not answer is asked again for `wait_s`. Raises StoreError, CommandError.
+    """
     from store import schema
     from store.database import Database
 
@@ -61,14 +68,29 @@ def open_database(chosen: Settings, *, create: bool = False) -> Iterator[Databas
     try:
         if create:
             database.prepare_folder()
-            schema.ensure(database)
         elif not has_database(chosen):
             raise CommandError(f"There are no jobs yet: no database at {database.where}.", Exit.NOT_FOUND)
-        else:
-            schema.check(database)
+        when_up(database, schema.ensure if create else schema.check, wait_s)
         yield database
     finally:
         database.close()
+
+
+def when_up(database: Database, ask: Callable[[Database], None], wait_s: float = COMING_UP_S) -> None:
+    """Ask a database; where its server does not answer, again for so long, and say so. Raises StoreError."""
+    from store.errors import DatabaseUnavailable
+
+    deadline, told = time.monotonic() + wait_s, False
+    while True:
+        try:
+            return ask(database)
+        except DatabaseUnavailable as error:
+            if database.is_sqlite or time.monotonic() >= deadline:
+                raise
+            if not told:
+                say(f"{str(error).splitlines()[0]} It may be starting: asking again for {wait_s:.0f} s.", "yellow")
+            told = True
+            time.sleep(AGAIN_S)
 
 
 def has_database(chosen: Settings) -> bool:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.context import make_home, registry, settings
+from cli.context import make_home, registry, settings, when_up
 from cli.errors import CommandError, Exit
 from cli.listening import Place, find_roots, free_port, reachable
 from cli.opening import stays_here
@@ -203,7 +203,7 @@ def _prepared(chosen: Settings) -> Iterator[Database]:
                 say(f"Bringing {database.where} from schema {found} to {schema.HEAD} …")
                 schema.upgrade(database)
             schema.ensure(database)
-        schema.check(database)
+        when_up(database, schema.check)
         yield database
     finally:
         database.close()

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cli.context import make_home, open_database, settings
+from cli.context import COMING_UP_S, make_home, open_database, settings
 from cli.errors import CommandError, Exit
 from cli.opening import stays_here
 from cli.output import say
@@ -38,7 +38,7 @@ def worker(
         chosen = Settings.model_validate({**chosen.model_dump(), "engine": engine})
     make_home(chosen)
     found = find_devices(devices)
-    with open_database(chosen, create=chosen.database_url is None):
+    with open_database(chosen, create=chosen.database_url is None, wait_s=COMING_UP_S):
         pass
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
