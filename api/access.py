@@ -11,6 +11,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from api.context import Context, Here
 from api.known import KnownTokens
+from api.known_jobs import KnownJobs
 from api.limits import Meter
 from api.problems import Problem
 from api.schemas.tokens import Scope
@@ -147,7 +148,7 @@ def own_job(here: Context, caller: Caller, job_id: int) -> JobRow:
 def may_see_job(here: Context, caller: Caller, job_id: int) -> None:
     """That the caller may see a job, of which nothing else is asked. Raises as `own_job`."""
     try:
-        owner = insights.owner_of(here.database, job_id)
+        owner = here.part(KnownJobs).owner_of(job_id)
     except UnknownJob:
         raise _no_job(job_id) from None
     if not caller.sees(owner):

@@ -135,6 +135,7 @@ class Database:
 
     def _postgresql_engine(self) -> Engine:
         from store.answering import Server  # psycopg, which a SQLite file does not need
+        from store.pooling import ping_idle
 
         settings = f"-c idle_in_transaction_session_timeout={STANDSTILL_S}s "
         settings += f"-c lock_timeout={self.patience_s * 1000:.0f}ms "
@@ -143,7 +144,6 @@ class Database:
         server = Server()
         engine = create_engine(
             self.url,
-            pool_pre_ping=True,
             pool_timeout=self.patience_s,
             connect_args={
                 "connect_timeout": 5,
@@ -161,6 +161,7 @@ class Database:
         def _connect(_: Dialect, __: ConnectionPoolEntry, arguments: Any, parameters: Any) -> Patient:
             return server.connect(*arguments, **parameters)
 
+        ping_idle(engine)
         return engine
 
     @contextmanager

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Body, Path, Response
 
 from api.access import Caller, Submitter, own_job
 from api.context import Context, Here
+from api.known_jobs import KnownJobs
 from api.problems import Problem, documented, problem_of
 from api.schemas.jobs import Job as JobShape
 from api.schemas.submit import Action, Actions, Cancel, Change, Outcome, Outcomes, Resume, Retry
@@ -135,7 +136,10 @@ def _move(here: Context, caller: Caller, job_id: int, asked: Actions) -> None:
     elif action == "cancel":
         _cancel(here, job_id, keep_best=asked.keep_best)
     elif action == "delete":
-        _delete(here, job_id, row.state)
+        try:
+            _delete(here, job_id, row.state)
+        finally:
+            here.part(KnownJobs).forget(job_id)
     elif asked.priority is not None:
         jobs.set_priority(here.database, job_id, asked.priority)
     else:
