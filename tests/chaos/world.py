@@ -250,7 +250,9 @@ class Submitter:
                     self._fill_up("finetune", 1, self._world.submit_training)
 
     def _fill_up(self, kind: str, wanted: int, submit: Any) -> None:
-        open_jobs = "SELECT COUNT(*) FROM jobs WHERE state NOT IN ('done', 'done_with_errors', 'failed')"
+        # One that is cancelled may stay so until the end: the answer to its retry, or to the cancelling, can get lost.
+        ended = "('done', 'done_with_errors', 'failed', 'cancelled')"
+        open_jobs = f"SELECT COUNT(*) FROM jobs WHERE state NOT IN {ended}"
         # A job that nobody has begun yet is enough in hand: two large ones need not lie there.
         if self._world.number(f"{open_jobs} AND kind = '{kind}'") < wanted:
             submit(self._rng)
