@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import pytest
 from fastapi import FastAPI
@@ -12,8 +13,9 @@ from fastapi.routing import iter_route_contexts
 
 from api import turns
 from api.app import make_app
+from api.context import Context
 from api.serve import listen
-from api.turns import PLACES, InTurn, Turns
+from api.turns import PLACES, SERVER_PLACES, InTurn, Turns
 from worker.settings import Settings
 
 
@@ -34,6 +36,15 @@ def test_no_more_than_the_places_are_inside_and_the_first_goes_first() -> None:
         assert order == list(range(PLACES + 3))
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize(("url", "places"), [(None, PLACES), ("postgresql://nobody@127.0.0.1:9/none", SERVER_PLACES)])
+def test_a_server_that_reads_for_itself_has_more_places(tmp_path: Path, url: str | None, places: int) -> None:
+    async def run() -> int:
+        return Turns(Context(Settings(home=tmp_path, database_url=url), ()))._places._value
+
+    assert asyncio.run(run()) == places
+    assert PLACES < SERVER_PLACES
 
 
 def test_a_read_that_waited_long_enough_goes_on_and_frees_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
