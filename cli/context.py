@@ -88,7 +88,8 @@ def when_up(database: Database, ask: Callable[[Database], None], wait_s: float =
             if database.is_sqlite or time.monotonic() >= deadline:
                 raise
             if not told:
-                say(f"{str(error).splitlines()[0]} It may be starting: asking again for {wait_s:.0f} s.", "yellow")
+                why = str(error).splitlines()[0].rstrip(" .:")
+                say(f"{why}. It may be starting: asking again for {wait_s:.0f} s.", "yellow")
             told = True
             time.sleep(AGAIN_S)
 

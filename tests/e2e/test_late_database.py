@@ -66,7 +66,7 @@ def test_the_wait_has_an_end(capsys: pytest.CaptureFixture[str]) -> None:
     database = Database(UNREACHABLE)
     with pytest.raises(DatabaseUnavailable, match="cannot be reached"):
         when_up(database, schema.check, 1.0)
-    assert "asking again for 1 s" in " ".join(capsys.readouterr().err.split())
+    assert ". It may be starting: asking again for 1 s." in " ".join(capsys.readouterr().err.split())
 
 
 def test_what_waiting_cannot_mend_is_told_at_once(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
-from sqlalchemy import event, text
+from sqlalchemy import event, make_url, text
 
 from store import pooling
 from store.database import Database
@@ -88,8 +88,6 @@ def test_one_that_is_closed_here_is_replaced(database: Database) -> None:
 
 
 def test_a_server_that_is_gone_is_told_so(url: str, freezable: Freezer) -> None:
-    from sqlalchemy import make_url
-
     with Proxy(freezable.socket) as proxy:
         seen = make_url(url).difference_update_query(["host"])
         seen = seen.set(host="127.0.0.1", port=proxy.port, username="postgres")
