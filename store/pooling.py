@@ -12,7 +12,7 @@ from sqlalchemy.exc import InvalidatePoolError
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 FRESH_S = 1.0  # how long a connection that worked is taken to work
-_FREE_SINCE = "pixmill free since"
+_FREE_SINCE = "pixmill_free_since"
 
 
 def ping_idle(engine: Engine) -> None:

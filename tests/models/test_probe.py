@@ -17,7 +17,16 @@ from models.engines.openvino import OpenVINOEngine, Precision
 from models.errors import InvalidModel, ModelRefused
 from models.images import load_picture
 from models.manifest import ModelVersion, Preprocessing
-from models.probe import TOLERANCE, answer, check_probe, load_probe, make_probe, measure_drift, save_probe
+from models.probe import (
+    TOLERANCE,
+    TOLERANCE_FLOAT32,
+    answer,
+    check_probe,
+    load_probe,
+    make_probe,
+    measure_drift,
+    save_probe,
+)
 
 KINDS = ("rgb", "grey_logits", "many_classes")
 GOLDEN = "058e043150b348dffa75bef21d7a124fc5a6be1e71920c778e4cc3a0256c8d32"
@@ -162,8 +171,9 @@ def test_swapped_classes_are_refused(
     assert refused >= share * len(pairs)
 
 
+@pytest.mark.parametrize(("precision", "tolerance"), [("f32", TOLERANCE_FLOAT32), ("bf16", TOLERANCE)])
 def test_another_model_is_refused_with_the_difference_shown(
-    own_version: ModelVersion, small_version: Callable[[str], ModelVersion]
+    precision: Precision, tolerance: float, own_version: ModelVersion
 ) -> None:
     """The same architecture with other weights: its compiled form in this version's folder."""
     _, expected = load_probe(own_version.path / "probe.npz")
@@ -174,7 +184,7 @@ def test_another_model_is_refused_with_the_difference_shown(
         part = weights[int(offset) : int(offset) + int(size)].view(np.float32)
         part[:] = np.roll(part, 7)
     weights.tofile(model)
-    engine = OpenVINOEngine(own_version)
+    engine = OpenVINOEngine(own_version, precision=precision)
     with pytest.raises(ModelRefused) as caught:
         check_probe(engine, own_version)
     engine.close()
@@ -182,7 +192,7 @@ def test_another_model_is_refused_with_the_difference_shown(
     assert "rgb@1" in said
     assert "'class " in said
     assert "was expected" in said
-    assert f"at most {TOLERANCE:g}" in said
+    assert f"at most {tolerance:g}" in said
     picture = int(said.partition("probe picture ")[2].partition(" ")[0])
     assert f"'class {expected[picture].argmax()}'" in said
 
