@@ -166,9 +166,14 @@ class Database:
 
     @contextmanager
     def _transaction(self, kind: str) -> Iterator[Connection]:
+        with self._errors(), self.engine.connect().execution_options(pixmill=kind) as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """What the driver and the pool raise as StoreError."""
         try:
-            with self.engine.connect().execution_options(pixmill=kind) as connection, connection.begin():
-                yield connection
+            yield
         except DBAPIError as error:
             raise explain(error, self.where) from error
         except PoolTimeout as error:
@@ -178,9 +183,20 @@ class Database:
             ) from error
 
     @contextmanager
-    def read(self) -> Iterator[Connection]:
-        """A transaction that only reads. Raises StoreError."""
-        with self._transaction("read") as connection:
+    def read(self, *settings: str) -> Iterator[Connection]:
+        """A connection that only reads. Raises StoreError.
+
+        In SQLite its statements see one moment. In PostgreSQL each sees what is committed when it begins, in a
+        transaction or not; so there is none, whose begin and end would be two more exchanges with the server.
+        `settings` are statements for PostgreSQL only (SET LOCAL, SET TRANSACTION), and make one transaction of it.
+        """
+        if self.is_sqlite or settings:
+            with self._transaction("read") as connection:
+                for setting in () if self.is_sqlite else settings:
+                    connection.exec_driver_sql(setting)
+                yield connection
+            return
+        with self._errors(), self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             yield connection
 
     @contextmanager

@@ -150,10 +150,8 @@ def flips(database: Database, job_a: int, job_b: int) -> list[FlipRow]:
 
     Items are matched by content and true label, or by full path where a content is not known.
     """
-    with database.read() as connection:
-        if not database.is_sqlite:  # which has no idea how many rows a job has, and would compare each with each
-            connection.execute(text("SET LOCAL enable_nestloop = off"))
-            connection.execute(text(SCANS))
+    # PostgreSQL has no idea how many rows a job has, and would compare each with each.
+    with database.read("SET LOCAL enable_nestloop = off", SCANS) as connection:
         # Not the view itself: PostgreSQL's looks each item up, which takes a million look-ups where a scan would do.
         query = _FLIPS.format(shown=results_as_tables(connection.dialect.name))
         found = connection.execute(text(query), {"job_a": job_a, "job_b": job_b})

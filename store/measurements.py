@@ -36,10 +36,7 @@ _WRONG = """SELECT i.label AS true_label, r.label AS label, {sums}, SUM(CASE WHE
 
 def answers(database: Database, job_id: int) -> list[Answers]:
     """Every classified image that has a true label, as of one moment; in no order."""
-    with database.read() as connection:
-        if not database.is_sqlite:  # whose transactions see one moment anyway
-            connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
-            connection.execute(text(SCANS))
+    with database.read("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ", SCANS) as connection:
         labelled, classified = _counted(connection, job_id)
         if not labelled:
             return []

@@ -75,8 +75,8 @@ def _migrate(database: Database, revision: str, direction: str) -> None:
 def _one_at_a_time(database: Database) -> Iterator[None]:
     """Hold the migration lock: a file beside a SQLite database, an advisory lock in PostgreSQL."""
     if not database.is_sqlite:
-        with database.read() as connection:
-            connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))  # a migration may take long
+        # Others wait in it for as long as the migration takes.
+        with database.read("SET LOCAL idle_in_transaction_session_timeout = 0") as connection:
             connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _LOCK_KEY})
             try:
                 yield

@@ -97,7 +97,7 @@ def judge(
 ) -> Verdict:
     """Look at everything. `acknowledged`: jobs whose id somebody was given. `model`: whose answers are known."""
     verdict = Verdict()
-    with database.read() as connection:
+    with database.read("SET TRANSACTION READ ONLY") as connection:
         for name, query in QUERIES.items():
             found = [tuple(row) for row in connection.execute(text(query))]
             verdict.note(name, found, sum(row[2] for row in found) if name == "duplicated" else None)

@@ -59,7 +59,7 @@ def unknown(postgres: str) -> Iterator[tuple[Database, int]]:
 def plan(database: Database, action: Callable[[], object]) -> str:
     """The plans of all that an action asks of items and results, with the settings that it has made itself."""
     seen = noted(database, action)
-    with database.read() as connection:
+    with database.read("SET TRANSACTION READ ONLY") as connection:
         return "\n".join(line for said, values in seen for line in _explain(connection, said, values))
 
 
