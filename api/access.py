@@ -18,6 +18,7 @@ from api.schemas.tokens import Scope
 from api.touches import Touches
 from store import insights
 from store.errors import UnknownJob
+from store.results import Head
 from store.rows import JobRow
 from store.tokens import TokenRow
 from worker.settings import Settings
@@ -145,14 +146,15 @@ def own_job(here: Context, caller: Caller, job_id: int) -> JobRow:
     return found
 
 
-def may_see_job(here: Context, caller: Caller, job_id: int) -> None:
-    """That the caller may see a job, of which nothing else is asked. Raises as `own_job`."""
+def may_see_job(here: Context, caller: Caller, job_id: int) -> Head:
+    """The head of a job that the caller may see: all that a page of its results needs to know. Raises as `own_job`."""
     try:
-        owner = here.part(KnownJobs).owner_of(job_id)
+        head = here.part(KnownJobs).head_of(job_id)
     except UnknownJob:
         raise _no_job(job_id) from None
-    if not caller.sees(owner):
+    if not caller.sees(head.owner):
         raise _no_job(job_id)
+    return head
 
 
 def _no_job(job_id: int) -> Problem:

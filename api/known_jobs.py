@@ -1,4 +1,4 @@
-"""Whose the jobs are that were asked for a moment ago: a page of results is no reason to look that up again."""
+"""What the results of a job share, for the jobs of the last second: a page is no reason to look that up again."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from store import insights
+from store.results import Head, read_head
 
 if TYPE_CHECKING:
     from api.context import Context
@@ -17,29 +17,29 @@ MOST = 1_000  # jobs that are remembered
 
 
 class KnownJobs:
-    """The owners of the jobs of the last second. Thread-safe. A part of the context."""
+    """The heads of the jobs of the last second. Thread-safe. A part of the context."""
 
     def __init__(self, context: Context, now: Callable[[], float] = time.monotonic) -> None:
         self._database = context.database
         self._now = now
-        self._owners: dict[int, tuple[float, str]] = {}
+        self._heads: dict[int, tuple[float, Head]] = {}
         self._lock = threading.Lock()
 
-    def owner_of(self, job_id: int) -> str:
-        """Whose job it is, as the database knew KNOWN_S ago or later. Raises UnknownJob, StoreError."""
+    def head_of(self, job_id: int) -> Head:
+        """What all of its results have in common, as the database knew KNOWN_S ago or later. Raises StoreError."""
         asked = self._now()  # before the query: an answer is as old as its question
         with self._lock:
-            at, owner = self._owners.get(job_id, (asked - KNOWN_S, ""))
-        if asked - at < KNOWN_S:
-            return owner
-        owner = insights.owner_of(self._database, job_id)
+            at, head = self._heads.get(job_id, (asked - KNOWN_S, None))
+        if head is not None and asked - at < KNOWN_S:
+            return head
+        head = read_head(self._database, job_id)
         with self._lock:
-            if len(self._owners) >= MOST:
-                self._owners.clear()
-            self._owners[job_id] = asked, owner
-        return owner
+            if len(self._heads) >= MOST:
+                self._heads.clear()
+            self._heads[job_id] = asked, head
+        return head
 
     def forget(self, job_id: int) -> None:
         """A job was deleted here."""
         with self._lock:
-            self._owners.pop(job_id, None)
+            self._heads.pop(job_id, None)

@@ -22,18 +22,6 @@ def job(database: Database, job_id: int) -> JobRow:
         return read_job(connection, job_id)
 
 
-_OWNER = select(jobs.c.owner).where(jobs.c.id == bindparam("wanted"))
-
-
-def owner_of(database: Database, job_id: int) -> str:
-    """Whose job it is. Raises UnknownJob."""
-    with database.read() as connection:
-        row = connection.execute(_OWNER, {"wanted": job_id}).first()
-    if row is None:
-        raise UnknownJob(job_id)
-    return str(row.owner)
-
-
 def read_job(connection: Connection, job_id: int) -> JobRow:
     """One job with its totals, in a transaction of the caller's. Raises UnknownJob."""
     row = connection.execute(_one_job(), {"wanted": job_id}).first()

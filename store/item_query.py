@@ -50,17 +50,17 @@ class ItemDetail:
 
 
 def items_page(
-    database: Database, job_id: int, chosen: ItemFilter, limit: int = 100, after: Key | None = None
+    database: Database, job: int | Head, chosen: ItemFilter, limit: int = 100, after: Key | None = None
 ) -> Page[ItemDetail]:
     """The next items of a job by number; with a path prefix by name. Raises UnknownJob."""
     way = item_way(chosen)
-    query = _query().where(items.c.job_id == job_id)
     with database.read() as connection:
-        head = head_of(connection, job_id)
+        head = head_of(connection, job)
+        query = _query().where(items.c.job_id == head.job_id)
         end: Key | None = None
         if chosen.pending:
             query = query.where(results.c.idx.is_(None))
-            keys: Select[Any] = select(*way.keys).where(items.c.job_id == job_id, *way.part(after))
+            keys: Select[Any] = select(*way.keys).where(items.c.job_id == head.job_id, *way.part(after))
             last = connection.execute(keys.order_by(*way.order).offset(WINDOW - 1).limit(1)).first()
             end = None if last is None else tuple(last)
         rows = connection.execute(query.where(*way.part(after, end)).order_by(*way.order).limit(limit + 1)).all()
@@ -76,14 +76,14 @@ def item_way(chosen: ItemFilter) -> Way:
     return way if chosen.true_label is None else replace(way, where=(items.c.label == chosen.true_label,))
 
 
-def item(database: Database, job_id: int, idx: int) -> tuple[ItemDetail, ResultRow | None]:
+def item(database: Database, job: int | Head, idx: int) -> tuple[ItemDetail, ResultRow | None]:
     """One item, and its result if it has one. Raises UnknownJob, UnknownItem."""
     with database.read() as connection:
-        head = head_of(connection, job_id)
-        row = connection.execute(_query().where(items.c.job_id == job_id, items.c.idx == idx)).first()
+        head = head_of(connection, job)
+        row = connection.execute(_query().where(items.c.job_id == head.job_id, items.c.idx == idx)).first()
         if row is None:
-            raise UnknownItem(job_id, idx)
-        result = connection.execute(rows_query(job_id).where(results.c.idx == idx)).first()
+            raise UnknownItem(head.job_id, idx)
+        result = connection.execute(rows_query(head.job_id).where(results.c.idx == idx)).first()
     return _detail(row, head), None if result is None else to_row(result, head)
 
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row, func, select, text
 
-from store.database import SCANS, Database
+from store.database import ONE_MOMENT, SCANS, Database
 from store.tables import tallies
 from store.views import POSTGRESQL, SQLITE
 
@@ -36,7 +36,7 @@ _WRONG = """SELECT i.label AS true_label, r.label AS label, {sums}, SUM(CASE WHE
 
 def answers(database: Database, job_id: int) -> list[Answers]:
     """Every classified image that has a true label, as of one moment; in no order."""
-    with database.read("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ", SCANS) as connection:
+    with database.read(ONE_MOMENT, SCANS) as connection:
         labelled, classified = _counted(connection, job_id)
         if not labelled:
             return []

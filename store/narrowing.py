@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, func, select
+from sqlalchemy import Connection, Select, bindparam, func, select
 
 from store.patterns import literal_prefix, starts_with
 from store.results import FAILED, OK, WRONG, Filter, score_range
@@ -75,6 +75,14 @@ def _item_queries(job_id: int, chosen: Filter) -> Iterator[tuple[tuple[str, ...]
         yield (), select(c.job_id, c.idx).where(c.job_id == job_id).distinct()
 
 
+# Built once: put together for each page, they would take longer than their answers.
+_ALL = select(func.coalesce(func.sum(tallies.c.n), 0)).where(
+    tallies.c.job_id == bindparam("job_id"), tallies.c.kind == bindparam("kind")
+)
+_ONE = _ALL.where(tallies.c.value == bindparam("value"))
+_BETWEEN = _ALL.where(tallies.c.value.between(bindparam("low"), bindparam("high")))
+
+
 class _Tallies:
     """How many results of a job have a value: one small query for each question."""
 
@@ -82,17 +90,12 @@ class _Tallies:
         self._connection, self._job_id = connection, job_id
 
     def of(self, kind: str, value: str | None = None) -> int:
-        query = select(func.coalesce(func.sum(tallies.c.n), 0)).where(*self._of(kind))
-        if value is not None:
-            query = query.where(tallies.c.value == value)
-        return int(self._connection.scalar(query) or 0)
+        return self._sum(_ALL, kind) if value is None else self._sum(_ONE, kind, value=value)
 
     def of_scores(self, chosen: Filter) -> int:
         """No fewer than have a score in the range: whole bins are counted."""
-        low = f"{bin_of(chosen.min_score or 0.0):02}"
-        high = f"{bin_of(1.0 if chosen.max_score is None else chosen.max_score):02}"
-        query = select(func.coalesce(func.sum(tallies.c.n), 0)).where(*self._of("score"))
-        return int(self._connection.scalar(query.where(tallies.c.value.between(low, high))) or 0)
+        high = 1.0 if chosen.max_score is None else chosen.max_score
+        return self._sum(_BETWEEN, "score", low=f"{bin_of(chosen.min_score or 0.0):02}", high=f"{bin_of(high):02}")
 
-    def _of(self, kind: str) -> tuple[ColumnElement[bool], ...]:
-        return tallies.c.job_id == self._job_id, tallies.c.kind == kind
+    def _sum(self, query: Select[Any], kind: str, **values: str) -> int:
+        return int(self._connection.scalar(query, {"job_id": self._job_id, "kind": kind, **values}) or 0)

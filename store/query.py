@@ -23,6 +23,7 @@ from store.results import (
     OK,
     WRONG,
     Filter,
+    Head,
     ResultRow,
     head_of,
     named_conditions,
@@ -100,7 +101,12 @@ class Way:
 
 
 def page(
-    database: Database, job_id: int, chosen: Filter, order: Order = "item", limit: int = 100, after: Key | None = None
+    database: Database,
+    job: int | Head,
+    chosen: Filter,
+    order: Order = "item",
+    limit: int = 100,
+    after: Key | None = None,
 ) -> Page[ResultRow]:
     """The next results of a job. Orders by score show classified images only. Raises UnknownJob.
 
@@ -112,8 +118,8 @@ def page(
         return Page([], None)
     patience = time.monotonic() + PATIENCE_S
     with database.read() as connection:
-        head = head_of(connection, job_id)
-        search = _Search(connection, job_id, chosen, order)
+        head = head_of(connection, job)
+        search = _Search(connection, head.job_id, chosen, order)
         found = search.page(after, limit)
         while found.after is not None and len(found.rows) < limit and time.monotonic() < patience:
             more = search.page(found.after, limit - len(found.rows))

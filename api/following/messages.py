@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastapi.sse import format_sse_event
-from sqlalchemy import text
 
 from api.following.position import Position
 from store import runs
-from store.database import Database
+from store.database import ONE_MOMENT, Database
 from store.errors import UnknownJob, UnknownRun
 from store.events import EventRow, last_event, read_after
 from store.insights import read_job
@@ -79,9 +78,7 @@ def look(database: Database, job_id: int, since: Position) -> Look:
 
 def _read(database: Database, job_id: int, since: Position) -> tuple[JobRow, list[EventRow]]:
     """The job and its events as of one moment: its state is that of the last event. Raises UnknownJob, StoreError."""
-    with database.read() as connection:
-        if not database.is_sqlite:  # whose transactions see one moment anyway
-            connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
+    with database.read(ONE_MOMENT) as connection:
         return read_job(connection, job_id), read_after(connection, job_id, since.event, PAGE)
 
 

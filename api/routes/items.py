@@ -33,11 +33,11 @@ def get_items(
     request: Request, here: Here, caller: Reader, job: JobId, asked: Annotated[ItemsAsked, Query()]
 ) -> Response:
     """By number; with `path_prefix` by name. A page may be short, even empty, while `next` is there."""
-    may_see_job(here, caller, job)
+    head = may_see_job(here, caller, job)
     chosen = asked.filter()
     binding = ["items", job, asked.model_dump(mode="json", exclude={"cursor", "limit"})]
     kinds = (key.type.python_type for key in item_way(chosen).keys)
-    found = items_page(here.database, job, chosen, asked.limit, decode_cursor(asked.cursor, binding, *kinds))
+    found = items_page(here.database, head, chosen, asked.limit, decode_cursor(asked.cursor, binding, *kinds))
     cursor = None if found.after is None else encode_cursor(found.after, binding)
     return page_response(request, [item_record(row) for row in found.rows], cursor)
 
@@ -51,6 +51,5 @@ def get_items(
 )
 def get_item(request: Request, here: Here, caller: Reader, job: JobId, idx: ItemIdx) -> Response:
     """`result` is null while the item is pending."""
-    may_see_job(here, caller, job)
-    found, result = item(here.database, job, idx)
+    found, result = item(here.database, may_see_job(here, caller, job), idx)
     return json_response(request, {**item_record(found), "result": None if result is None else result_record(result)})

@@ -33,11 +33,11 @@ def get_results(
     request: Request, here: Here, caller: Reader, job: JobId, asked: Annotated[ResultsAsked, Query()]
 ) -> Response:
     """Orders by score show classified images only. A page may be short, even empty, while `next` is there."""
-    may_see_job(here, caller, job)
+    head = may_see_job(here, caller, job)
     chosen = asked.filter()
     binding = ["results", job, _binding(asked)]
     after = decode_cursor(asked.cursor, binding, *key_kinds(chosen, asked.order))
-    found = page(here.database, job, chosen, asked.order, asked.limit, after)
+    found = page(here.database, head, chosen, asked.order, asked.limit, after)
     cursor = None if found.after is None else encode_cursor(found.after, binding)
     return page_response(request, [result_record(row) for row in found.rows], cursor)
 
