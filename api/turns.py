@@ -11,6 +11,8 @@ from fastapi import Request
 from fastapi.routing import APIRoute
 from starlette.responses import Response
 
+from api.direct import direct
+
 if TYPE_CHECKING:
     from api.context import Context
 
@@ -48,14 +50,16 @@ class InTurn(APIRoute):
     """A route whose GET waits for its turn. The place is free again when the answer is made, before it is sent."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """The framework's handler, in turn."""
+        """The framework's handler, or the short way, in turn."""
         answer = super().get_route_handler()
+        short = direct(self)
 
         async def in_turn(request: Request) -> Response:
             if request.method != "GET":
                 return await answer(request)
             here: Context = request.app.state.context
             async with here.part(Turns).turn():
-                return await answer(request)
+                found = await short.answer(request) if short else None
+                return await answer(request) if found is None else found
 
         return in_turn
