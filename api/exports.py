@@ -18,8 +18,9 @@ from api.context import Context
 from api.images.gate import Shares
 from api.images.stream import HeldResponse
 from store.database import Database
-from store.query import Order, walk
+from store.query import walk
 from store.results import Filter
+from store.way import Order
 from worker.exporting.text import PIECES
 
 MOST = 4  # exports at once in one API process; half of them for one token

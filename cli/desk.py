@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from models.wishes import Overrides
     from store.asking import Answer
     from store.facets import Summary
-    from store.query import Order
     from store.results import Filter, ResultRow
     from store.rows import JobRow
     from store.run_rows import EpochRow, FindingRow, RunRow
+    from store.way import Order
     from worker.comparing import Comparison
     from worker.measuring import Measured
     from worker.reporting.metrics import Evaluation

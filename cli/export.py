@@ -11,9 +11,9 @@ from pathlib import Path
 from cli.desk import Desk
 from cli.errors import CommandError, Exit
 from cli.output import emit_json, emit_table, say, to_pipe
-from store.query import Order
 from store.records import result_record
 from store.results import Filter, ResultRow
+from store.way import Order
 from worker.exporting.files import WRITERS, Writer
 from worker.exporting.parquet import NoParquet
 from worker.exporting.text import csv_pieces

@@ -32,8 +32,8 @@ def results(
 ) -> None:
     """Show, filter or export the results of a job."""
     from cli.export import Asked, emit_format, emit_results, writer_for
-    from store.query import Order
     from store.results import Filter
+    from store.way import Order
 
     if status not in (None, "ok", "failed"):
         raise CommandError(f"--status: expected ok or failed, got {status!r}.")

@@ -8,9 +8,10 @@ from typing import Any
 from sqlalchemy import Connection, Select, exists, select
 
 from store.database import Database
-from store.query import Key, Order, Page, page
+from store.query import Page, page
 from store.results import Filter, ResultRow
 from store.tables import jobs, models, tallies
+from store.way import Key, Order
 
 JOBS = 500  # that one page considers
 PARTS = 10  # jobs that one page asks

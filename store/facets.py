@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import (
@@ -17,6 +18,7 @@ from sqlalchemy import (
     String,
     Text,
     and_,
+    bindparam,
     case,
     cast,
     func,
@@ -31,8 +33,8 @@ from sqlalchemy.sql.functions import FunctionElement
 from store.database import Database
 from store.insights import read_job
 from store.joining import InOrder
-from store.narrowing import narrowest
-from store.query import way_of
+from store.narrowing import Part, narrowest
+from store.question import REMEMBERED, Question, question
 from store.results import FAILED, Filter, named_conditions, score_range
 from store.rows import JobRow
 from store.tables import items, results
@@ -88,8 +90,9 @@ def facets(database: Database, job_id: int, chosen: Filter, limit: int = 100) ->
         if chosen == Filter():
             return _of_tallies(connection, job_id, limit)
         read_job(connection, job_id)
-        seen, says = _seen(connection, job_id, chosen)
-        counted = connection.execute(_counts(chosen, seen, says, limit)).all()
+        asked = _asked(job_id, chosen)
+        part = narrowest(connection, asked.parts, WINDOW)
+        counted = connection.execute(_counts(asked, part, limit), {"beyond": WINDOW + 1}).all()
     return _of_counts(counted)
 
 
@@ -132,24 +135,24 @@ def _of_tallies(connection: Connection, job_id: int, limit: int) -> Facets:
     )
 
 
-def _seen(connection: Connection, job_id: int, chosen: Filter) -> tuple[CTE, frozenset[str]]:
+def _asked(job_id: int, chosen: Filter) -> Question:
+    """Along which index the first rows are looked at, where no part is small enough."""
+    scored = chosen.label is not None or chosen.wrong or {chosen.min_score, chosen.max_score} != {None}
+    return question(job_id, chosen, "most_sure" if scored and chosen.status != "failed" else "item")
+
+
+def _seen(asked: Question, part: Part | None) -> tuple[CTE, frozenset[str]]:
     """The numbers of the first WINDOW rows of the part or index that says the most of a filter; and what it says."""
-    part = narrowest(connection, job_id, chosen, WINDOW)
-    query: Select[Any]
-    if part is not None:
-        query, says = part.query, part.says
-    else:
-        scored = chosen.label is not None or chosen.wrong or {chosen.min_score, chosen.max_score} != {None}
-        way = way_of(chosen, "most_sure" if scored and chosen.status != "failed" else "item")
-        keys: Select[Any] = select(way.table.c.job_id, way.table.c.idx)
-        query = keys.where(way.table.c.job_id == job_id, *way.part()).order_by(*way.order)
-        says = way.says
-    return query.limit(WINDOW + 1).cte("seen").prefix_with("MATERIALIZED"), says
+    query, says = (asked.keys(), asked.way.says) if part is None else (part.query, part.says)
+    beyond = bindparam("beyond", type_=Integer)
+    return query.limit(beyond).cte("seen").prefix_with("MATERIALIZED"), says
 
 
-def _counts(chosen: Filter, seen: CTE, says: frozenset[str], limit: int) -> CompoundSelect[Any]:
+@lru_cache(maxsize=REMEMBERED)
+def _counts(asked: Question, part: Part | None, limit: int) -> CompoundSelect[Any]:
     """Counts: of what is looked at; of the labels of what the filter chooses; of everything else about it."""
-    r, i = results.c, items.c
+    r, i, chosen = results.c, items.c, asked.chosen
+    seen, says = _seen(asked, part)
     found = InOrder(seen, results, and_(r.job_id == seen.c.job_id, r.idx == seen.c.idx))
     left = {name: condition for name, condition in named_conditions(chosen) if name not in says | {"score"}}
     if "score" not in says:

@@ -13,9 +13,10 @@ from store.database import Database
 from store.errors import UnknownItem
 from store.joining import InOrder
 from store.paths import from_columns
-from store.query import WINDOW, Key, Page, Way, along_names
+from store.query import WINDOW, Page
 from store.results import Head, ResultRow, correction_of, head_of, rows_query, to_row
 from store.tables import items, results
+from store.way import Key, Way, along_names
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,20 @@ class ItemDetail:
     correction: str | None
 
 
+def _joined() -> Select[Any]:
+    """Every item with what its row and its result say."""
+    i, r = items.c, results.c
+    return select(
+        *i["job_id", "idx", "path", "path_raw", "member", "size", "mtime_ns", "split", "external_id", "extra"],
+        i.label.label("true_label"),
+        *r["status", "label", "score", "error_code"],
+        correction_of(i.job_id, i.idx).label("correction"),
+    ).select_from(InOrder(items, results, and_(r.job_id == i.job_id, r.idx == i.idx), isouter=True))
+
+
+_QUERY = _joined()  # built once
+
+
 def items_page(
     database: Database, job: int | Head, chosen: ItemFilter, limit: int = 100, after: Key | None = None
 ) -> Page[ItemDetail]:
@@ -56,7 +71,7 @@ def items_page(
     way = item_way(chosen)
     with database.read() as connection:
         head = head_of(connection, job)
-        query = _query().where(items.c.job_id == head.job_id)
+        query = _QUERY.where(items.c.job_id == head.job_id)
         end: Key | None = None
         if chosen.pending:
             query = query.where(results.c.idx.is_(None))
@@ -80,21 +95,11 @@ def item(database: Database, job: int | Head, idx: int) -> tuple[ItemDetail, Res
     """One item, and its result if it has one. Raises UnknownJob, UnknownItem."""
     with database.read() as connection:
         head = head_of(connection, job)
-        row = connection.execute(_query().where(items.c.job_id == head.job_id, items.c.idx == idx)).first()
+        row = connection.execute(_QUERY.where(items.c.job_id == head.job_id, items.c.idx == idx)).first()
         if row is None:
             raise UnknownItem(head.job_id, idx)
         result = connection.execute(rows_query(head.job_id).where(results.c.idx == idx)).first()
     return _detail(row, head), None if result is None else to_row(result, head)
-
-
-def _query() -> Select[Any]:
-    i, r = items.c, results.c
-    return select(
-        *i["job_id", "idx", "path", "path_raw", "member", "size", "mtime_ns", "split", "external_id", "extra"],
-        i.label.label("true_label"),
-        *r["status", "label", "score", "error_code"],
-        correction_of(i.job_id, i.idx).label("correction"),
-    ).select_from(InOrder(items, results, and_(r.job_id == i.job_id, r.idx == i.idx), isouter=True))
 
 
 def _detail(row: Any, head: Head) -> ItemDetail:

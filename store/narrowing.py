@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Select, bindparam, func, select
+from sqlalchemy import Connection, Integer, Select, bindparam, func, select
 
 from store.patterns import literal_prefix, starts_with
 from store.results import FAILED, OK, WRONG, Filter, score_range
@@ -14,52 +14,58 @@ from store.tables import corrections, items, results, tallies
 from store.tallies import bin_of
 
 
-@dataclass(frozen=True, slots=True)
-class Narrow:
-    """A part of a job: `query` selects `job_id` and `idx` of its results, and there are `count` or fewer of them.
+@dataclass(frozen=True, slots=True, eq=False)
+class Part:
+    """A part of a job that holds all that a filter chooses: `query` selects `job_id` and `idx` of its results.
 
-    `says`: the fields of the filter that it answers in full.
+    `says`: the fields of the filter that it answers in full. `count`: the statement that counts it, no further than
+    `beyond`, with its other values.
     """
 
     query: Select[Any]
-    count: int
     says: frozenset[str]
+    count: Select[Any]
+    values: Mapping[str, Any]
 
 
-def narrowest(connection: Connection, job_id: int, chosen: Filter, most: int) -> Narrow | None:
-    """The smallest part of a job that holds all that a filter chooses; None where each has more than `most` rows."""
-    found = [part for part in _parts(connection, job_id, chosen, most) if part.count <= most]
-    return min(found, key=lambda part: part.count, default=None)
+def narrowest(connection: Connection, parts: Sequence[Part], most: int) -> Part | None:
+    """The smallest part; None where each has more than `most` rows."""
+    found = []
+    for part in parts:
+        count = connection.scalar(part.count, {**part.values, "beyond": most + 1}) or 0
+        if count <= most:
+            found.append((count, part))
+    return min(found, key=lambda counted: counted[0], default=(0, None))[1]
 
 
-def _parts(connection: Connection, job_id: int, chosen: Filter, most: int) -> Iterator[Narrow]:
-    tally = _Tallies(connection, job_id)
-    of_job = results.c.job_id == job_id
-    rows = select(results.c.job_id, results.c.idx).where(of_job)
+def parts_of(job_id: int, chosen: Filter) -> tuple[Part, ...]:
+    """Every part of a job that an index knows, and that holds all that a filter chooses."""
+    return (*_tallied(job_id, chosen), *_by_item(job_id, chosen))
+
+
+def _tallied(job_id: int, chosen: Filter) -> Iterator[Part]:
+    """Those whose size is kept."""
+    rows = select(results.c.job_id, results.c.idx).where(results.c.job_id == job_id)
+    scores = score_range(chosen, results.c.score)
     if chosen.label is not None:
-        query = rows.where(results.c.label == chosen.label, *score_range(chosen, results.c.score))
-        yield Narrow(query, tally.of("label", chosen.label), frozenset({"label", "score"}))
+        query = rows.where(results.c.label == chosen.label, *scores)
+        yield Part(query, frozenset({"label", "score"}), *_one(job_id, "label", chosen.label))
     if chosen.error_code is not None:
         query = rows.where(FAILED, results.c.error_code == chosen.error_code)
-        yield Narrow(query, tally.of("error_code", chosen.error_code), frozenset({"error_code"}))
+        yield Part(query, frozenset({"error_code"}), *_one(job_id, "error_code", chosen.error_code))
     if chosen.status == "failed":
-        yield Narrow(rows.where(FAILED), tally.of("error_code"), frozenset({"status"}))
-    if chosen.min_score is not None or chosen.max_score is not None:
-        yield Narrow(
-            rows.where(OK, *score_range(chosen, results.c.score)), tally.of_scores(chosen), frozenset({"score"})
-        )
+        yield Part(rows.where(FAILED), frozenset({"status"}), _ALL, {"job_id": job_id, "kind": "error_code"})
+    if scores:
+        yield Part(rows.where(OK, *scores), frozenset({"score"}), *_of_scores(job_id, chosen))
     if chosen.wrong:
-        query = rows.where(WRONG, *score_range(chosen, results.c.score))
-        yield Narrow(query, tally.of("agrees", "0"), frozenset({"wrong", "score"}))
-    yield from _by_item(connection, job_id, chosen, most)
+        yield Part(rows.where(WRONG, *scores), frozenset({"wrong", "score"}), *_one(job_id, "agrees", "0"))
 
 
-def _by_item(connection: Connection, job_id: int, chosen: Filter, most: int) -> Iterator[Narrow]:
-    """Parts that an index of the items or the corrections knows; counted, but no further than they may have."""
-    for field, query in _item_queries(job_id, chosen):
-        bounded = query.limit(most + 1).subquery()
-        count = connection.scalar(select(func.count()).select_from(bounded)) or 0
-        yield Narrow(query, count, frozenset(field))
+def _by_item(job_id: int, chosen: Filter) -> Iterator[Part]:
+    """Those that an index of the items or the corrections knows; counted, but no further than they may have."""
+    for says, query in _item_queries(job_id, chosen):
+        bounded = query.limit(bindparam("beyond", type_=Integer)).subquery()
+        yield Part(query, frozenset(says), select(func.count()).select_from(bounded), {})
 
 
 def _item_queries(job_id: int, chosen: Filter) -> Iterator[tuple[tuple[str, ...], Select[Any]]]:
@@ -75,7 +81,6 @@ def _item_queries(job_id: int, chosen: Filter) -> Iterator[tuple[tuple[str, ...]
         yield (), select(c.job_id, c.idx).where(c.job_id == job_id).distinct()
 
 
-# Built once: put together for each page, they would take longer than their answers.
 _ALL = select(func.coalesce(func.sum(tallies.c.n), 0)).where(
     tallies.c.job_id == bindparam("job_id"), tallies.c.kind == bindparam("kind")
 )
@@ -83,19 +88,13 @@ _ONE = _ALL.where(tallies.c.value == bindparam("value"))
 _BETWEEN = _ALL.where(tallies.c.value.between(bindparam("low"), bindparam("high")))
 
 
-class _Tallies:
-    """How many results of a job have a value: one small query for each question."""
+def _one(job_id: int, kind: str, value: str) -> tuple[Select[Any], Mapping[str, Any]]:
+    """How many results have a value, as it is kept."""
+    return _ONE, {"job_id": job_id, "kind": kind, "value": value}
 
-    def __init__(self, connection: Connection, job_id: int) -> None:
-        self._connection, self._job_id = connection, job_id
 
-    def of(self, kind: str, value: str | None = None) -> int:
-        return self._sum(_ALL, kind) if value is None else self._sum(_ONE, kind, value=value)
-
-    def of_scores(self, chosen: Filter) -> int:
-        """No fewer than have a score in the range: whole bins are counted."""
-        high = 1.0 if chosen.max_score is None else chosen.max_score
-        return self._sum(_BETWEEN, "score", low=f"{bin_of(chosen.min_score or 0.0):02}", high=f"{bin_of(high):02}")
-
-    def _sum(self, query: Select[Any], kind: str, **values: str) -> int:
-        return int(self._connection.scalar(query, {"job_id": self._job_id, "kind": kind, **values}) or 0)
+def _of_scores(job_id: int, chosen: Filter) -> tuple[Select[Any], Mapping[str, Any]]:
+    """No fewer than have a score in the range: whole bins are counted."""
+    high = 1.0 if chosen.max_score is None else chosen.max_score
+    bins = {"low": f"{bin_of(chosen.min_score or 0.0):02}", "high": f"{bin_of(high):02}"}
+    return _BETWEEN, {"job_id": job_id, "kind": "score", **bins}

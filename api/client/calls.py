@@ -12,10 +12,10 @@ from urllib.parse import quote
 from api.client import shapes
 from models.records import ModelFacts
 from store.facets import Summary
-from store.query import Order
 from store.results import Filter, ResultRow
 from store.rows import JobRow
 from store.run_rows import EpochRow, FindingRow, RunRow
+from store.way import Order
 from worker.comparing import Comparison
 
 T = TypeVar("T")

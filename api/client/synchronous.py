@@ -25,10 +25,10 @@ from api.client.sending import Letter, in_order
 from api.client.tables import Table
 from models.records import ModelFacts
 from store.facets import Summary
-from store.query import Order
 from store.results import Filter, ResultRow
 from store.rows import JobRow
 from store.run_rows import EpochRow, FindingRow, RunRow
+from store.way import Order
 from worker.comparing import Comparison
 
 T = TypeVar("T")

@@ -10,8 +10,8 @@ from api.schemas.jobs import Asked, ClassOut, Flag, Time
 from api.schemas.pages import DEFAULT_LIMIT, Cursor, Limit
 from api.schemas.text import Input, Output, Plain, Text64, Text256
 from store.item_query import ItemFilter
-from store.query import Order
 from store.results import Filter
+from store.way import Order
 
 Score = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Name = Annotated[str, Field(min_length=1, max_length=1024), Plain]

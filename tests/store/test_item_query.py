@@ -7,8 +7,8 @@ from store.across import Scope, page_across
 from store.database import Database
 from store.errors import UnknownItem
 from store.item_query import ItemFilter, item, items_page
-from store.query import Key
 from store.results import Filter
+from store.way import Key
 from tests.mixed_results import mixed_job
 
 

@@ -5,8 +5,9 @@ import pytest
 from store import query
 from store.database import Database
 from store.errors import UnknownJob
-from store.query import Key, Order, key_kinds, page
+from store.query import key_kinds, page
 from store.results import Filter, stream
+from store.way import Key, Order
 from tests.mixed_results import FILTERS, expected, mixed_job
 
 ORDERS: tuple[Order, ...] = ("item", "least_sure", "most_sure", "most_wrong", "newest")

@@ -12,8 +12,9 @@ from store import query as module
 from store.database import Database
 from store.facets import facets, summary
 from store.item_query import ItemFilter, items_page
-from store.query import Order, page
+from store.query import page
 from store.results import Filter, stream
+from store.way import Order
 from tests.databases import ready
 from tests.mixed_results import mixed_job
 from tests.servers import new_postgres_database

@@ -21,8 +21,9 @@ from api import exports
 from api.client import Client
 from api.images import stream as streams
 from store.database import Database
-from store.query import Order, walk
+from store.query import walk
 from store.results import Filter, ResultRow, stream
+from store.way import Order
 from tests.mixed_results import mixed_job
 from tests.running import eventually
 from tests.serving import Served, threaded

@@ -1,0 +1,124 @@
+"""The statements of one question about a job's results, each built once: a page differs from the last by its key only.
+
+To put such a statement together, and to find its SQL again, takes longer than its answer. Whoever reads page after
+page, or looks again and again at the first, asks the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache, wraps
+from typing import Any, ParamSpec, TypeVar
+
+from sqlalchemy import BindParameter, ColumnElement, Integer, Select, bindparam, select
+
+from store.narrowing import Part, parts_of
+from store.results import Filter, named_conditions, rows_query
+from store.way import Key, Order, way_of
+
+REMEMBERED = 256  # questions, some twenty kilobytes each
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_ROWS = bindparam("rows", type_=Integer)
+_WINDOW = bindparam("window", type_=Integer)
+_BEFORE_LAST = bindparam("before_last", type_=Integer)
+
+
+def _once(build: Callable[P, T]) -> Callable[P, T]:
+    """Remember what a method of a Question builds. Two threads at once may both build it."""
+
+    @wraps(build)
+    def built(*arguments: P.args, **named: P.kwargs) -> T:
+        question: Any = arguments[0]
+        key = (build.__name__, *arguments[1:], *named.items())
+        if key not in question.built:
+            question.built[key] = build(*arguments, **named)
+        found: T = question.built[key]
+        return found
+
+    return built
+
+
+class Question:
+    """A filter and an order. Statements take `rows`, `window`, and keys as `keyed` gives them. Thread-safe."""
+
+    def __init__(self, job_id: int, chosen: Filter, order: Order) -> None:
+        self.job_id, self.chosen = job_id, chosen
+        self.way = way_of(chosen, order)
+        self.parts = parts_of(job_id, chosen)
+        self.built: dict[Any, Any] = {}
+        self._after, self._end = self._places("after"), self._places("end")
+
+    def _places(self, name: str) -> tuple[BindParameter[Any], ...]:
+        return tuple(bindparam(f"{name}_{n}", type_=key.type) for n, key in enumerate(self.way.keys))
+
+    @_once
+    def left(self, said: frozenset[str]) -> list[ColumnElement[bool]]:
+        """What of the filter has to be checked row by row."""
+        return [condition for name, condition in named_conditions(self.chosen) if name not in said]
+
+    @_once
+    def along(self, *, after: bool, end: bool) -> Select[Any]:
+        """The rows behind `after` and up to `end` in the order of the index."""
+        way = self.way
+        part = way.part(self._after if after else None, self._end if end else None)
+        query = rows_query(self.job_id, way.table).where(*part, *self.left(way.says))
+        return query.order_by(*way.order).limit(_ROWS)
+
+    @_once
+    def keys(self) -> Select[Any]:
+        """The numbers of all rows in the order of the index."""
+        table = self.way.table.c
+        query = select(table.job_id, table.idx).where(table.job_id == self.job_id, *self.way.part())
+        return query.order_by(*self.way.order)
+
+    @_once
+    def last_of_window(self, *, after: bool) -> Select[Any]:
+        """The key of the last row to look at; no row where the index ends before."""
+        keys: Select[Any] = select(*self.way.keys).where(self.way.table.c.job_id == self.job_id)
+        part = self.way.part(self._after if after else None)
+        return keys.where(*part).order_by(*self.way.order).offset(_BEFORE_LAST).limit(1)
+
+    @_once
+    def numbers(self, part: Part, *, after: bool) -> Select[Any]:
+        """Of a part of the job the next numbers: the part's index has them, no row is read.
+
+        The `+ 0` keeps SQLite from reading the whole job in the order of its key instead of the part in its index.
+        """
+        inside = part.query.subquery()
+        number = inside.c.idx + 0
+        keys = select(inside.c.job_id, inside.c.idx).order_by(number)
+        return keys.where(number > self._after[0]) if after else keys
+
+    @_once
+    def last_number(self, part: Part, *, after: bool) -> Select[Any]:
+        """The last number of a window of them."""
+        return self.numbers(part, after=after).offset(_BEFORE_LAST).limit(1)
+
+    @_once
+    def of_numbers(self, part: Part, *, after: bool) -> Select[Any]:
+        """The rows of the next `window` numbers that fit."""
+        first = self.numbers(part, after=after).limit(_WINDOW).cte("few").prefix_with("MATERIALIZED")
+        query = rows_query(self.job_id, first).where(*self.left(part.says))
+        return query.order_by(first.c.idx).limit(_ROWS)
+
+    @_once
+    def sorted(self, part: Part, *, after: bool) -> Select[Any]:
+        """A small part of the job, read whole and sorted."""
+        first = part.query.cte("few").prefix_with("MATERIALIZED")
+        behind = self.way.part(self._after if after else None)
+        query = rows_query(self.job_id, first).where(*behind, *self.left(part.says))
+        return query.order_by(*self.way.order).limit(_ROWS)
+
+
+@lru_cache(maxsize=REMEMBERED)
+def question(job_id: int, chosen: Filter, order: Order) -> Question:
+    """The statements of a question, those of last time where there are some."""
+    return Question(job_id, chosen, order)
+
+
+def keyed(name: str, key: Key | None) -> dict[str, Any]:
+    """A key as the statements take it: `after` or `end`."""
+    return {} if key is None else {f"{name}_{n}": value for n, value in enumerate(key)}
