@@ -9,9 +9,8 @@ so that all that is said about a request is said by one of the two.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence, Set
-from functools import partial
-from inspect import iscoroutinefunction
+from collections.abc import Collection, Iterator, Mapping, Sequence, Set
+from inspect import iscoroutinefunction, isfunction, isgeneratorfunction
 from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 from anyio import to_thread
@@ -33,29 +32,25 @@ Values = dict[str, Any]
 
 
 class Direct:
-    """A route's endpoint and what it takes."""
+    """A route's endpoint, or what it depends on, and what that takes."""
 
-    def __init__(self, endpoint: Callable[..., Response], wants: Dependant) -> None:
-        self._endpoint, self._wants = endpoint, wants
-        self._names = {part.call: part.name or "" for part in wants.dependencies}
+    def __init__(self, wants: Dependant) -> None:
+        self._wants = wants
+        self._endpoint: Any = wants.call
+        self._known = [(part.name or "", part.call) for part in wants.dependencies if part.call in KNOWN]
+        self._made = [(part.name or "", Direct(part)) for part in wants.dependencies if part.call not in KNOWN]
 
     async def answer(self, request: Request) -> Response | None:
         """The endpoint's answer; None for a request that the framework has to look at. Raises Problem."""
-        values = self._checked(request)
-        sent = _bearer(request)
+        values, sent = self._checked(request), _bearer(request)
         if values is None or sent is None:
             return None
         here = await context_of(request)
-        if name := self._names.get(may_read):
-            values[name] = await may_read(await caller_of(request, here, sent))
-        if name := self._names.get(context_of):
-            values[name] = here
-        if self._wants.request_param_name:
-            values[self._wants.request_param_name] = request
-        return await to_thread.run_sync(partial(self._endpoint, **values))
+        given = {context_of: here, may_read: await may_read(await caller_of(request, here, sent))}
+        return await to_thread.run_sync(self._call, request, values, given)
 
     def _checked(self, request: Request) -> Values | None:
-        """The values of path and query; None unless all of them are as they should be."""
+        """The values of path and query, those of a dependency by its name; None unless all are as they should be."""
         asked: Values = dict(request.query_params.multi_items())
         if len(asked) != len(request.query_params.multi_items()):
             return None
@@ -63,7 +58,18 @@ class Direct:
         if len(fields) == 1 and _is_model(fields[0].field_info.annotation):
             asked = {fields[0].alias: asked}  # a model takes all that is asked at once
         behind, before = _taken(fields, asked), _taken(self._wants.path_params, request.path_params)
-        return None if behind is None or before is None else behind | before
+        inside = {name: made._checked(request) for name, made in self._made}
+        if behind is None or before is None or None in inside.values():
+            return None
+        return behind | before | inside
+
+    def _call(self, request: Request, values: Values, given: Mapping[Any, Any]) -> Any:
+        """Call it with what is checked, and with what its dependencies make of that."""
+        taken = values | {name: given[call] for name, call in self._known}
+        taken |= {name: made._call(request, values[name], given) for name, made in self._made}
+        if self._wants.request_param_name:
+            taken[self._wants.request_param_name] = request
+        return self._endpoint(**taken)
 
 
 def _taken(fields: Collection[Any], sent: Mapping[str, Any]) -> Values | None:
@@ -91,13 +97,29 @@ def _bearer(request: Request) -> HTTPAuthorizationCredentials | None:
 def direct(route: APIRoute) -> Direct | None:
     """The short way for a route that reads; None where it takes more than path, query, caller and context."""
     wants = route.dependant
-    calls = {part.call for part in wants.dependencies}
-    takes_more = (wants.header_params, wants.cookie_params, wants.body_params, route.dependencies, calls - {*KNOWN})
-    if any(takes_more) or may_read not in calls or iscoroutinefunction(route.endpoint):
-        return None
+    return Direct(wants) if not route.dependencies and _is_plain(wants) and may_read in _calls(wants) else None
+
+
+def _calls(wants: Dependant) -> Iterator[Any]:
+    """An endpoint and what it depends on, as far as that is not known here."""
+    yield wants.call
+    for part in wants.dependencies:
+        yield from [part.call] if part.call in KNOWN else _calls(part)
+
+
+def _is_plain(wants: Dependant) -> bool:
+    """Whether it is a function of values from path and query, one each, and of what such functions return."""
+    takes_more = (wants.header_params, wants.cookie_params, wants.body_params)
+    if (
+        any(takes_more)
+        or not isfunction(wants.call)
+        or iscoroutinefunction(wants.call)
+        or isgeneratorfunction(wants.call)
+    ):
+        return False
     if any(_holds_list(field.field_info.annotation) for field in wants.query_params):
-        return None
-    return Direct(route.endpoint, wants)
+        return False
+    return all(part.call in KNOWN or _is_plain(part) for part in wants.dependencies)
 
 
 def _is_model(annotation: Any) -> bool:

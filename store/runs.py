@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, String, cast, delete, func, select, update
+from sqlalchemy import Connection, Row, Select, String, bindparam, cast, delete, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from store.claims import close_attempt, lock_job, owned
@@ -29,12 +29,12 @@ _OPEN = CLAIMABLE | RESUMABLE | {JobState.CANCELLING}
 
 def find_run(database: Database, run_id: int) -> RunRow:
     """One run by its number. Raises UnknownRun."""
-    return _first(database, runs.c.id == run_id, str(run_id))
+    return _first(database, _BY_NUMBER, str(run_id), wanted=run_id)
 
 
 def run_of_job(database: Database, job_id: int) -> RunRow:
     """The run of a finetune job. Raises UnknownRun."""
-    return _first(database, runs.c.job_id == job_id, f"of job {job_id}")
+    return _first(database, _BY_JOB, f"of job {job_id}", wanted=job_id)
 
 
 def resolve_run(database: Database, text: str) -> RunRow:
@@ -45,13 +45,13 @@ def resolve_run(database: Database, text: str) -> RunRow:
     name, at, version = text.strip().rpartition("@")
     if at and version.isdecimal():
         made = select(models.c.id).where(models.c.name == name, models.c.version == int(version))
-        return _first(database, runs.c.model_id.in_(made), text)
+        return _first(database, _RUNS.where(runs.c.model_id.in_(made)).limit(1), text)
     if version.isdecimal() and int(version) < 2**63:
         try:
             return find_run(database, int(version))
         except UnknownRun:  # a name may be a number too
             pass
-    return _first(database, runs.c.name == text.strip(), text)
+    return _first(database, _RUNS.where(runs.c.name == text.strip()).limit(1), text)
 
 
 def list_runs(
@@ -63,7 +63,7 @@ def list_runs(
     name: str | None = None,
 ) -> list[RunRow]:
     """The newest runs first; `before` continues below an id. `owner`, `name`: only theirs."""
-    query = _query().order_by(runs.c.id.desc()).limit(limit)
+    query = _RUNS.limit(limit)
     if owner is not None:
         query = query.where(runs.c.owner == owner)
     if name is not None:
@@ -74,15 +74,16 @@ def list_runs(
         return [_row(row) for row in connection.execute(query)]
 
 
-def _first(database: Database, which: ColumnElement[bool], name: str) -> RunRow:
+def _first(database: Database, query: Select[Any], name: str, **values: int) -> RunRow:
     with database.read() as connection:
-        row = connection.execute(_query().where(which).order_by(runs.c.id.desc()).limit(1)).first()
+        row = connection.execute(query, values).first()
     if row is None:
         raise UnknownRun(name)
     return _row(row)
 
 
-def _query() -> Select[Any]:
+def _joined() -> Select[Any]:
+    """Every run with its models, how many epochs it has, and how it did; the newest first."""
     base = models.alias("base")
     counted = select(func.count()).select_from(epochs).where(epochs.c.run_id == runs.c.id).scalar_subquery()
     added: list[Any] = [
@@ -97,7 +98,14 @@ def _query() -> Select[Any]:
         .outerjoin(models, models.c.id == runs.c.model_id)
         .outerjoin(base, base.c.id == runs.c.base_model_id)
         .outerjoin(evaluations, evaluations.c.job_id == runs.c.evaluation_job_id)
+        .order_by(runs.c.id.desc())
     )
+
+
+# Built once.
+_RUNS = _joined()
+_BY_NUMBER = _RUNS.where(runs.c.id == bindparam("wanted"))
+_BY_JOB = _RUNS.where(runs.c.job_id == bindparam("wanted")).limit(1)
 
 
 def _row(row: Row[Any]) -> RunRow:
