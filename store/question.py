@@ -16,7 +16,7 @@ from store.narrowing import Part, parts_of
 from store.results import Filter, named_conditions, rows_query
 from store.way import Key, Order, way_of
 
-REMEMBERED = 256  # questions, some twenty kilobytes each
+REMEMBERED = 128  # questions, up to a hundred kilobytes each
 
 P = ParamSpec("P")
 T = TypeVar("T")
