@@ -282,5 +282,7 @@ def is_stopped(pid: int) -> bool:
 
 def quantiles(seconds: list[float]) -> str:
     """For a report: how many, the middle one, and the ninety-ninth of a hundred."""
+    if not seconds:
+        return "   0 rounds"
     last = statistics.quantiles(seconds, n=100, method="inclusive")[98] if len(seconds) > 1 else seconds[0]
     return f"{len(seconds):4} rounds   recovery p50 {statistics.median(seconds):5.2f} s   p99 {last:5.2f} s"
