@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence, Set
-from inspect import iscoroutinefunction, isfunction, isgeneratorfunction
+from inspect import isasyncgenfunction, iscoroutinefunction, isfunction, isgeneratorfunction
 from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 from anyio import to_thread
@@ -109,17 +109,22 @@ def _calls(wants: Dependant) -> Iterator[Any]:
 
 def _is_plain(wants: Dependant) -> bool:
     """Whether it is a function of values from path and query, one each, and of what such functions return."""
-    takes_more = (wants.header_params, wants.cookie_params, wants.body_params)
-    if (
-        any(takes_more)
-        or not isfunction(wants.call)
-        or iscoroutinefunction(wants.call)
-        or isgeneratorfunction(wants.call)
-    ):
-        return False
-    if any(_holds_list(field.field_info.annotation) for field in wants.query_params):
+    takes_more = (
+        *(wants.header_params, wants.cookie_params, wants.body_params, wants.response_param_name),
+        *(wants.background_tasks_param_name, wants.http_connection_param_name, wants.security_scopes_param_name),
+    )
+    types = [field.field_info.annotation for field in wants.query_params]
+    mixed = len(types) > 1 and any(map(_is_model, types))
+    if any(takes_more) or mixed or any(map(_holds_list, types)) or not _is_function(wants.call):
         return False
     return all(part.call in KNOWN or _is_plain(part) for part in wants.dependencies)
+
+
+def _is_function(call: Any) -> bool:
+    """Whether it is one that returns what it makes when it is called."""
+    return isfunction(call) and not any(
+        kind(call) for kind in (iscoroutinefunction, isgeneratorfunction, isasyncgenfunction)
+    )
 
 
 def _is_model(annotation: Any) -> bool:
@@ -130,4 +135,4 @@ def _holds_list(annotation: Any) -> bool:
     """Whether a value of this type is made of all that is sent by its name."""
     if _is_model(annotation):
         return any(_holds_list(field.annotation) for field in annotation.model_fields.values())
-    return get_origin(annotation) in LISTS or any(map(_holds_list, get_args(annotation)))
+    return annotation in LISTS or get_origin(annotation) in LISTS or any(map(_holds_list, get_args(annotation)))

@@ -12,7 +12,7 @@ from store.results import Head, read_head
 if TYPE_CHECKING:
     from api.context import Context
 
-KNOWN_S = 1.0  # how long a job that was deleted elsewhere is still there, without its rows
+KNOWN_S = 1.0  # how long a job that was deleted elsewhere may still be there, where nothing is read of it
 MOST = 1_000  # jobs that are remembered
 
 
@@ -23,6 +23,7 @@ class KnownJobs:
         self._database = context.database
         self._now = now
         self._heads: dict[int, tuple[float, Head]] = {}
+        self._forgotten = 0  # jobs; what was read before the last of them is not remembered
         self._lock = threading.Lock()
 
     def head_of(self, job_id: int) -> Head:
@@ -30,16 +31,19 @@ class KnownJobs:
         asked = self._now()  # before the query: an answer is as old as its question
         with self._lock:
             at, head = self._heads.get(job_id, (asked - KNOWN_S, None))
+            forgotten = self._forgotten
         if head is not None and asked - at < KNOWN_S:
             return head
         head = read_head(self._database, job_id)
         with self._lock:
-            if len(self._heads) >= MOST:
-                self._heads.clear()
-            self._heads[job_id] = asked, head
+            if head.settled and forgotten == self._forgotten:
+                if len(self._heads) >= MOST:
+                    self._heads.clear()
+                self._heads[job_id] = asked, head
         return head
 
     def forget(self, job_id: int) -> None:
         """A job was deleted here."""
         with self._lock:
             self._heads.pop(job_id, None)
+            self._forgotten += 1

@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Dialect, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import ConnectionPoolEntry
 
@@ -178,6 +178,8 @@ class Database:
             yield
         except DBAPIError as error:
             raise explain(error, self.where) from error
+        except self.engine.dialect.loaded_dbapi.Error as error:  # the driver's own, where a connection is prepared
+            raise explain(OperationalError("", None, error), self.where) from error
         except PoolTimeout as error:
             raise DatabaseUnavailable(
                 f"Expected a connection to the database {self.where} within {self.patience_s:g} s, "

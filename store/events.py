@@ -69,7 +69,7 @@ def events_after(
 def read_after(
     connection: Connection, job_id: int | None, after_id: int, limit: int, kinds: Sequence[str] | None = None
 ) -> list[EventRow]:
-    """What events_after does, in a transaction of the caller's."""
+    """What events_after does, over the caller's connection."""
     query = (
         select(events, func.coalesce(jobs.c.owner, "").label("owner"))
         .outerjoin(jobs, jobs.c.id == events.c.job_id)

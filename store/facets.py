@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import partial
 from typing import Any
 
 from sqlalchemy import (
@@ -34,7 +34,7 @@ from store.database import Database
 from store.insights import read_job
 from store.joining import InOrder
 from store.narrowing import Part, narrowest
-from store.question import REMEMBERED, Question, question
+from store.question import Question, question
 from store.results import FAILED, Filter, named_conditions, score_range
 from store.rows import JobRow
 from store.tables import items, results
@@ -92,7 +92,8 @@ def facets(database: Database, job_id: int, chosen: Filter, limit: int = 100) ->
         read_job(connection, job_id)
         asked = _asked(job_id, chosen)
         part = narrowest(connection, asked.parts, WINDOW)
-        counted = connection.execute(_counts(asked, part, limit), {"beyond": WINDOW + 1}).all()
+        query = asked.once(("counts", part), partial(_counts, asked, part))
+        counted = connection.execute(query, {"beyond": WINDOW + 1, "labels": limit}).all()
     return _of_counts(counted)
 
 
@@ -148,8 +149,7 @@ def _seen(asked: Question, part: Part | None) -> tuple[CTE, frozenset[str]]:
     return query.limit(beyond).cte("seen").prefix_with("MATERIALIZED"), says
 
 
-@lru_cache(maxsize=REMEMBERED)
-def _counts(asked: Question, part: Part | None, limit: int) -> CompoundSelect[Any]:
+def _counts(asked: Question, part: Part | None) -> CompoundSelect[Any]:
     """Counts: of what is looked at; of the labels of what the filter chooses; of everything else about it."""
     r, i, chosen = results.c, items.c, asked.chosen
     seen, says = _seen(asked, part)
@@ -165,7 +165,7 @@ def _counts(asked: Question, part: Part | None, limit: int) -> CompoundSelect[An
     rest = (fit.c.status, fit.c.error_code, fit.c.agrees, fit.c.score)
     nothing = (cast(null(), String), cast(null(), String), cast(null(), Integer), cast(null(), Integer))
     labels = _row("label", fit.c.label, *nothing).where(fit.c.label.is_not(None)).group_by(fit.c.label)
-    most = labels.order_by(func.count().desc(), fit.c.label).limit(limit).subquery()
+    most = labels.order_by(func.count().desc(), fit.c.label).limit(bindparam("labels", type_=Integer)).subquery()
     return union_all(
         _row("seen", cast(null(), Text), *nothing).select_from(seen),
         select(*most.c),

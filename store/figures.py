@@ -71,7 +71,7 @@ class Crew:
 
 
 def figures(database: Database) -> Figures:
-    """All of them, in one read transaction."""
+    """All of them, of nearly the same moment."""
     with database.read() as connection:
         counted = read_counters(connection)
         return Figures(

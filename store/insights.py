@@ -23,7 +23,7 @@ def job(database: Database, job_id: int) -> JobRow:
 
 
 def read_job(connection: Connection, job_id: int) -> JobRow:
-    """One job with its totals, in a transaction of the caller's. Raises UnknownJob."""
+    """One job with its totals, over the caller's connection. Raises UnknownJob."""
     row = connection.execute(_one_job(), {"wanted": job_id}).first()
     if row is None:
         raise UnknownJob(job_id)

@@ -14,7 +14,7 @@ from store.errors import UnknownItem
 from store.joining import InOrder
 from store.paths import from_columns
 from store.query import WINDOW, Page
-from store.results import Head, ResultRow, correction_of, head_of, rows_query, to_row
+from store.results import Head, ResultRow, check_there, correction_of, head_of, rows_query, to_row
 from store.tables import items, results
 from store.way import Key, Way, along_names
 
@@ -79,6 +79,7 @@ def items_page(
             last = connection.execute(keys.order_by(*way.order).offset(WINDOW - 1).limit(1)).first()
             end = None if last is None else tuple(last)
         rows = connection.execute(query.where(*way.part(after, end)).order_by(*way.order).limit(limit + 1)).all()
+        check_there(connection, job, rows)
     if len(rows) > limit:
         rows = rows[:limit]
         end = tuple(getattr(rows[-1], key.name) for key in way.keys)

@@ -18,7 +18,7 @@ from sqlalchemy import Connection, Select
 from store.database import Database
 from store.narrowing import Part, narrowest
 from store.question import Question, keyed, question
-from store.results import Filter, Head, ResultRow, head_of, stream, to_row
+from store.results import Filter, Head, ResultRow, check_there, head_of, stream, to_row
 from store.way import Key, Order, way_of
 
 T = TypeVar("T")
@@ -63,6 +63,7 @@ def page(
         while found.after is not None and len(found.rows) < limit and time.monotonic() < patience:
             more = search.page(found.after, limit - len(found.rows))
             found = Page(found.rows + more.rows, more.after)
+        check_there(connection, job, found.rows)
     return Page([to_row(row, head) for row in found.rows], found.after)
 
 
@@ -89,7 +90,7 @@ def key_kinds(chosen: Filter, order: Order) -> tuple[type, ...]:
 
 
 class _Search:
-    """One page's queries, in the caller's transaction."""
+    """One page's queries, over the caller's connection."""
 
     def __init__(self, connection: Connection, asked: Question) -> None:
         self.connection, self.asked = connection, asked

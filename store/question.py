@@ -7,7 +7,7 @@ page, or looks again and again at the first, asks the same.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache, wraps
+from functools import cached_property, lru_cache, partial, wraps
 from typing import Any, ParamSpec, TypeVar
 
 from sqlalchemy import BindParameter, ColumnElement, Integer, Select, bindparam, select
@@ -16,7 +16,7 @@ from store.narrowing import Part, parts_of
 from store.results import Filter, named_conditions, rows_query
 from store.way import Key, Order, way_of
 
-REMEMBERED = 128  # questions, up to a hundred kilobytes each
+REMEMBERED = 128  # questions, a hundred kilobytes each, half as much again with their counts
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -27,15 +27,13 @@ _BEFORE_LAST = bindparam("before_last", type_=Integer)
 
 
 def _once(build: Callable[P, T]) -> Callable[P, T]:
-    """Remember what a method of a Question builds. Two threads at once may both build it."""
+    """Remember what a method of a Question builds."""
 
     @wraps(build)
     def built(*arguments: P.args, **named: P.kwargs) -> T:
         question: Any = arguments[0]
         key = (build.__name__, *arguments[1:], *named.items())
-        if key not in question.built:
-            question.built[key] = build(*arguments, **named)
-        found: T = question.built[key]
+        found: T = question.once(key, partial(build, *arguments, **named))
         return found
 
     return built
@@ -47,12 +45,23 @@ class Question:
     def __init__(self, job_id: int, chosen: Filter, order: Order) -> None:
         self.job_id, self.chosen = job_id, chosen
         self.way = way_of(chosen, order)
-        self.parts = parts_of(job_id, chosen)
-        self.built: dict[Any, Any] = {}
+        self._built: dict[Any, Any] = {}
         self._after, self._end = self._places("after"), self._places("end")
 
     def _places(self, name: str) -> tuple[BindParameter[Any], ...]:
         return tuple(bindparam(f"{name}_{n}", type_=key.type) for n, key in enumerate(self.way.keys))
+
+    @cached_property
+    def parts(self) -> tuple[Part, ...]:
+        """Every part of the job that an index knows, and that holds all that the filter chooses."""
+        return parts_of(self.job_id, self.chosen)
+
+    def once(self, key: object, build: Callable[[], T]) -> T:
+        """What was built by this name before, or is now. Two threads at once may both build it."""
+        if key not in self._built:
+            self._built[key] = build()
+        found: T = self._built[key]
+        return found
 
     @_once
     def left(self, said: frozenset[str]) -> list[ColumnElement[bool]]:

@@ -1,7 +1,7 @@
 """Results of a job: what a row is, which rows a filter chooses, and a stream of any number of them in flat memory."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -13,6 +13,7 @@ from store.errors import UnknownJob
 from store.joining import InOrder
 from store.paths import from_columns
 from store.patterns import matches, starts_with
+from store.states import JobState
 from store.tables import corrections, items, jobs, models, results
 
 PAGE = 2_000  # rows per query: keyset pages instead of one long transaction that would hold up a checkpoint
@@ -79,12 +80,16 @@ class ResultRow(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What all results of a job have in common: the job, whose it is, the folder of its names, and the model."""
+    """What all results of a job have in common: the job, whose it is, the folder of its names, and the model.
+
+    `settled`: none of it will change; folder and model of a job that is still being listed may.
+    """
 
     job_id: int
     owner: str
     root: bytes
     model: str | None
+    settled: bool
 
     def path_of(self, name: bytes) -> bytes:
         """A name's full path."""
@@ -110,7 +115,7 @@ def stream(database: Database, job_id: int, chosen: Filter | None = None) -> Ite
 
 
 _HEAD = (
-    select(jobs.c.owner, jobs.c.root, jobs.c.root_raw, models.c.name, models.c.version)
+    select(jobs.c.owner, jobs.c.state, jobs.c.root, jobs.c.root_raw, models.c.name, models.c.version)
     .outerjoin(models, models.c.id == jobs.c.model_id)
     .where(jobs.c.id == bindparam("wanted"))
 )
@@ -130,7 +135,13 @@ def head_of(connection: Connection, job: int | Head) -> Head:
     if row is None:
         raise UnknownJob(job)
     model = f"{row.name}@{row.version}" if row.name else None
-    return Head(job, row.owner, from_columns(row.root, row.root_raw), model)
+    return Head(job, row.owner, from_columns(row.root, row.root_raw), model, row.state != JobState.SCANNING)
+
+
+def check_there(connection: Connection, job: int | Head, found: Sequence[Any]) -> None:
+    """That a job of which nothing was found was not deleted since its head was read. Raises UnknownJob."""
+    if not found and isinstance(job, Head):
+        head_of(connection, job.job_id)
 
 
 def correction_of(job_id: ColumnElement[int], idx: ColumnElement[int]) -> ColumnElement[str | None]:

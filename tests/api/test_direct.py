@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -12,8 +13,9 @@ from fastapi.routing import iter_route_contexts
 from starlette.responses import Response
 
 from api.app import make_app
-from api.direct import Direct, direct
+from api.direct import Direct, _calls, direct
 from api.turns import InTurn
+from bench.queries import add_runs
 from store import jobs
 from store.database import Database
 from store.rows import NewItem, NewJob, NewRun
@@ -60,8 +62,15 @@ PLAIN = [
     "/runs?nobody=asked",  # an endpoint that takes single values passes over others
     "/runs/1",
     "/runs/finches/epochs?limit=2",
-    "/runs/1/mistakes?limit=2",
-    "/runs/1/confusion",
+    "/runs/1/recipe",
+    "/runs/1/findings",
+    "/runs/1/confusion",  # it has no evaluation
+    "/runs/2/evaluation",
+    "/runs/2/calibration",
+    "/runs/2/classes?limit=2",
+    "/runs/2/confusion",
+    "/runs/2/mistakes?limit=2",
+    "/runs/compare?a=2&b=3",
     "/runs/nobody",
     "/jobs/1/evaluation",
     "/results",  # a problem of the endpoint's own
@@ -100,6 +109,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     assert mixed_job(database, 60) == 1
     training = NewJob(None, root=b"/photos", kind="finetune", queue="train", run=NewRun("finches", {"mode": "head"}, 7))
     jobs.accept(database, training, (NewItem(b"%d.jpg" % n, label=("robin", "wren")[n % 2]) for n in range(6)))
+    add_runs(settings.database, 1)
     database.close()
     with threaded(settings) as made:
         yield made
@@ -168,7 +178,34 @@ def test_who_is_not_known_hears_the_same(served: Served, header: str, monkeypatc
     assert found == wanted
 
 
-def test_which_routes_have_a_short_way(tmp_path: Any) -> None:
+def test_what_is_known_already_is_not_sent_again(
+    served: Served, taken: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tag = served.client.get("/api/v1/jobs/1/results").headers["etag"]
+    sent = {"If-None-Match": tag}
+    answers = [served.client.get("/api/v1/jobs/1/results", headers=sent)]
+    with monkeypatch.context() as patch:
+        patch.setattr(Direct, "answer", _nothing)
+        answers.append(served.client.get("/api/v1/jobs/1/results", headers=sent))
+    assert {(answer.status_code, answer.headers["etag"], answer.content) for answer in answers} == {(304, tag, b"")}
+    assert taken == [True, True]
+
+
+def test_nothing_is_asked_of_a_short_way_s_route_from_outside(tmp_path: Path) -> None:
+    """Dependencies of an inclusion are the framework's alone: what it solves must be what the route says."""
+    app = make_app(Settings(home=tmp_path), roots=())
+    seen = 0
+    for context in iter_route_contexts(app.routes):
+        route = context.original_route
+        if isinstance(route, InTurn) and direct(route):
+            seen += 1
+            assert not context.dependencies
+            assert [*_calls(context.dependant)] == [*_calls(route.dependant)]
+    app.state.context.close()
+    assert seen >= len(SHORT)
+
+
+def test_which_routes_have_a_short_way(tmp_path: Path) -> None:
     """A framework in which nothing is found any more would only be slow: nobody would see it."""
     app = make_app(Settings(home=tmp_path), roots=())
     routes = [(str(context.path), context.original_route) for context in iter_route_contexts(app.routes)]

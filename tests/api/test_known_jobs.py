@@ -7,9 +7,13 @@ from sqlalchemy import event
 
 from api.context import Context
 from api.known_jobs import KNOWN_S, MOST, KnownJobs
-from store import jobs, removal
+from store import jobs, query, removal
 from store.database import Database
 from store.errors import UnknownJob
+from store.item_query import ItemFilter, items_page
+from store.results import Filter, Head, read_head
+from store.rows import NewItem, NewJob
+from store.scanning import fill, open_job
 from tests.api.conftest import AcceptJob
 from tests.api.test_known import Clock
 from tests.serving import Served, threaded
@@ -114,3 +118,40 @@ def cancelled(store: Database, job: int) -> None:
     """Cancel a job and delete it with its rows."""
     jobs.cancel(store, job)
     removal.remove(store, job)
+
+
+def test_a_job_that_is_still_listed_is_not_remembered(known: KnownJobs, store: Database) -> None:
+    """Its folder and its model are written when it is accepted."""
+    job = open_job(store, NewJob(None))
+    assert known.head_of(job).root == b"/"
+    fill(store, job, NewJob(None, root=b"/photos"), [NewItem(b"a.jpg")])
+    assert known.head_of(job).root == b"/photos"
+
+
+def test_what_was_read_before_a_job_was_deleted_is_not_remembered(
+    known: KnownJobs, accept_job: AcceptJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = accept_job()
+
+    def slow(database: Database, job_id: int) -> Head:
+        head = read_head(database, job_id)
+        known.forget(job_id)
+        return head
+
+    monkeypatch.setattr("api.known_jobs.read_head", slow)
+    assert known.head_of(job).job_id == job
+    assert not known._heads
+
+
+def test_a_listing_of_a_job_that_was_deleted_elsewhere_does_not_look_whole(
+    store: Database, accept_job: AcceptJob
+) -> None:
+    job = accept_job()
+    head = read_head(store, job)
+    assert query.page(store, head, Filter()).rows == []
+    assert len(items_page(store, head, ItemFilter()).rows) == 3
+    jobs.cancel(store, job)
+    removal.remove(store, job)
+    for ask in (lambda: query.page(store, head, Filter()), lambda: items_page(store, head, ItemFilter())):
+        with pytest.raises(UnknownJob):
+            ask()

@@ -77,7 +77,7 @@ def test_counts_too(database: Database, monkeypatch: pytest.MonkeyPatch) -> None
         return real(what, *rest)
 
     monkeypatch.setattr(facets, "_row", counted)
-    facets._counts.cache_clear()
+    question.question.cache_clear()
     chosen = Filter(label="wren", status="ok")
     assert facets.facets(database, 1, chosen) == facets.facets(database, 1, chosen)
     assert noted == ["label", "seen", "rest"]
