@@ -20,7 +20,7 @@ from store import jobs as write
 from store.claims import Claimer, claim, give_up, release, release_dead, renew
 from store.commits import commit_slice
 from store.database import Database
-from store.errors import IllegalMove, LeaseLost, NothingToDo, StoreError, UnknownJob
+from store.errors import IllegalMove, LeaseLost, NothingToDo, ScanLost, StoreError, UnknownJob
 from store.insights import items_left, list_jobs
 from store.removal import remove
 from store.rows import NewItem, NewJob
@@ -39,6 +39,7 @@ FEW_STATEMENTS = 16
 CROWD = 9  # threads
 SHARE = 400 if EVERY else 25  # actions of each
 REFUSALS = (IllegalMove, LeaseLost, NothingToDo, UnknownJob)  # what the rules say; anything else is a fault
+CROWDED = (*REFUSALS, ScanLost)  # somebody cancels a job, or removes it, while somebody else still lists it
 
 
 # One thread does these; the heartbeat, and whoever finds the worker dead, are others.
@@ -155,7 +156,7 @@ class Crowd:
         for _ in range(SHARE):
             try:
                 kinds[number](chance, f"w{number}")
-            except REFUSALS:
+            except CROWDED:
                 continue
             except StoreError as error:
                 self.wrong.append(f"{kinds[number].__name__}: {type(error).__name__}: {error}")

@@ -61,7 +61,7 @@ def convolutional_heads_wrappers_and_blocks_are_cut(_request: Mapping[str, Any])
         images = pixels((16, 16, 3))
         features = answers(cut(model), images)
         assert features.shape == (4, 8)
-        np.testing.assert_allclose(head_again(model, features), answers(model, images), atol=1e-5)
+        np.testing.assert_allclose(head_again(model, features), answers(model, images), atol=1e-4)
         assert not any(isinstance(layer, layers.Dropout) for layer in flat(cut(model)))
 
 
@@ -137,7 +137,7 @@ def the_shared_classifier_is_cut(request: Mapping[str, Any]) -> None:
     backbone = cut(model)
     assert backbone.outputs[0].shape[1] == 1280
     images = pixels(model.inputs[0].shape[1:], 2)
-    np.testing.assert_allclose(head_again(model, answers(backbone, images)), answers(model, images), atol=1e-5)
+    np.testing.assert_allclose(head_again(model, answers(backbone, images)), answers(model, images), atol=1e-4)
 
 
 CHECKS = (
