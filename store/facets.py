@@ -40,7 +40,7 @@ from store.rows import JobRow
 from store.tables import items, results
 from store.tallies import BINS, tallies_of
 
-WINDOW = 1_000  # rows that counts under a filter look at
+WINDOW = 500  # rows that counts under a filter look at, as the rows of a page do
 MOST_CODES = 100  # there are some thirty error codes
 
 
@@ -90,7 +90,7 @@ def facets(database: Database, job_id: int, chosen: Filter, limit: int = 100) ->
         if chosen == Filter():
             return _of_tallies(connection, job_id, limit)
         read_job(connection, job_id)
-        asked = _asked(job_id, chosen)
+        asked = _asked(connection, job_id, chosen)
         part = narrowest(connection, asked.parts, WINDOW)
         query = asked.once(("counts", part), partial(_counts, asked, part))
         counted = connection.execute(query, {"beyond": WINDOW + 1, "labels": limit}).all()
@@ -136,10 +136,10 @@ def _of_tallies(connection: Connection, job_id: int, limit: int) -> Facets:
     )
 
 
-def _asked(job_id: int, chosen: Filter) -> Question:
+def _asked(connection: Connection, job_id: int, chosen: Filter) -> Question:
     """Along which index the first rows are looked at, where no part is small enough."""
     scored = chosen.label is not None or chosen.wrong or {chosen.min_score, chosen.max_score} != {None}
-    return question(job_id, chosen, "most_sure" if scored and chosen.status != "failed" else "item")
+    return question(connection, job_id, chosen, "most_sure" if scored and chosen.status != "failed" else "item")
 
 
 def _seen(asked: Question, part: Part | None) -> tuple[CTE, frozenset[str]]:

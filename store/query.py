@@ -58,7 +58,7 @@ def page(
     patience = time.monotonic() + PATIENCE_S
     with database.read() as connection:
         head = head_of(connection, job)
-        search = _Search(connection, question(head.job_id, chosen, order))
+        search = _Search(connection, question(connection, head.job_id, chosen, order))
         found = search.page(after, limit)
         while found.after is not None and len(found.rows) < limit and time.monotonic() < patience:
             more = search.page(found.after, limit - len(found.rows))
@@ -97,8 +97,15 @@ class _Search:
 
     @cached_property
     def _few(self) -> Part | None:
-        """The part of the job that fits, if it is small; it may be larger where only numbers are read of it."""
-        return narrowest(self.connection, self.asked.parts, FEW_NUMBERS if self._by_number else FEW)
+        """The part of the job that fits, if it is small; it may be larger where only numbers are read of it.
+
+        By number, the way itself is no such part: it is in order already.
+        """
+        asked = self.asked
+        if not self._by_number:
+            return narrowest(self.connection, asked.parts, FEW)
+        others = [part for part in asked.parts if not part.says or not part.says <= asked.way.says]
+        return narrowest(self.connection, others, FEW_NUMBERS)
 
     @property
     def _by_number(self) -> bool:

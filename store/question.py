@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import cached_property, lru_cache, partial, wraps
 from typing import Any, ParamSpec, TypeVar
 
-from sqlalchemy import BindParameter, ColumnElement, Integer, Select, bindparam, select
+from sqlalchemy import BindParameter, ColumnElement, Connection, Integer, Select, bindparam, select
 
 from store.narrowing import Part, parts_of
 from store.results import Filter, named_conditions, rows_query
@@ -42,9 +42,9 @@ def _once(build: Callable[P, T]) -> Callable[P, T]:
 class Question:
     """A filter and an order. Statements take `rows`, `window`, and keys as `keyed` gives them. Thread-safe."""
 
-    def __init__(self, job_id: int, chosen: Filter, order: Order) -> None:
+    def __init__(self, job_id: int, chosen: Filter, order: Order, *, by_label: bool) -> None:
         self.job_id, self.chosen = job_id, chosen
-        self.way = way_of(chosen, order)
+        self.way = way_of(chosen, order, by_label=by_label)
         self._built: dict[Any, Any] = {}
         self._after, self._end = self._places("after"), self._places("end")
 
@@ -123,9 +123,13 @@ class Question:
 
 
 @lru_cache(maxsize=REMEMBERED)
-def question(job_id: int, chosen: Filter, order: Order) -> Question:
+def _question(job_id: int, chosen: Filter, order: Order, *, by_label: bool) -> Question:
+    return Question(job_id, chosen, order, by_label=by_label)
+
+
+def question(connection: Connection, job_id: int, chosen: Filter, order: Order) -> Question:
     """The statements of a question, those of last time where there are some."""
-    return Question(job_id, chosen, order)
+    return _question(job_id, chosen, order, by_label=connection.dialect.name == "postgresql")
 
 
 def keyed(name: str, key: Key | None) -> dict[str, Any]:

@@ -63,11 +63,17 @@ class Way:
         return compared if len(there) == 1 else and_(compared, first(self.keys[0], there[0]))
 
 
-def way_of(chosen: Filter, order: Order) -> Way:
-    """The index that has an order, and says the most of a filter."""
+def way_of(chosen: Filter, order: Order, *, by_label: bool = False) -> Way:
+    """The index that has an order, and says the most of a filter.
+
+    `by_label`: the database goes along an index of labels in the order of their items where that is asked. SQLite reads
+    the whole job in the order of its key instead.
+    """
     if order == "newest":
         return Way(results, (results.c.created_at, results.c.idx), descending=True)
-    return _along_items(chosen) if order == "item" else _along_scores(chosen, descending=order != "least_sure")
+    if order != "item":
+        return _along_scores(chosen, descending=order != "least_sure")
+    return _along_items(chosen, by_label=by_label)
 
 
 def _along_scores(chosen: Filter, *, descending: bool) -> Way:
@@ -83,9 +89,14 @@ def _along_scores(chosen: Filter, *, descending: bool) -> Way:
     return Way(results, keys, descending, says, where, begin, finish)
 
 
-def _along_items(chosen: Filter) -> Way:
+def _along_items(chosen: Filter, *, by_label: bool) -> Way:
     prefix = chosen.path_prefix or literal_prefix(chosen.glob or "")
-    return along_names(prefix, says=bool(chosen.path_prefix)) if prefix else Way(results, (results.c.idx,))
+    if prefix:
+        return along_names(prefix, says=bool(chosen.path_prefix))
+    if by_label and chosen.true_label is not None:
+        said = (items.c.label == chosen.true_label,)
+        return Way(items, (items.c.idx,), says=frozenset({"true_label"}), where=said)
+    return Way(results, (results.c.idx,))
 
 
 def along_names(prefix: str, *, says: bool = True) -> Way:

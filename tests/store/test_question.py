@@ -44,7 +44,7 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         return rows_query(job, *first)
 
     monkeypatch.setattr(question, "rows_query", counted)
-    question.question.cache_clear()
+    question._question.cache_clear()
     return noted
 
 
@@ -77,7 +77,7 @@ def test_counts_too(database: Database, monkeypatch: pytest.MonkeyPatch) -> None
         return real(what, *rest)
 
     monkeypatch.setattr(facets, "_row", counted)
-    question.question.cache_clear()
+    question._question.cache_clear()
     chosen = Filter(label="wren", status="ok")
     assert facets.facets(database, 1, chosen) == facets.facets(database, 1, chosen)
     assert noted == ["label", "seen", "rest"]
@@ -86,4 +86,4 @@ def test_counts_too(database: Database, monkeypatch: pytest.MonkeyPatch) -> None
 def test_no_more_are_remembered_than_fit(database: Database) -> None:
     for n in range(REMEMBERED + 10):
         query.page(database, 1, Filter(min_score=n / 1000), "newest", 1)
-    assert question.question.cache_info().currsize == REMEMBERED
+    assert question._question.cache_info().currsize == REMEMBERED
