@@ -37,7 +37,7 @@ from store.narrowing import Part, narrowest
 from store.question import Question, question
 from store.results import FAILED, Filter, named_conditions, score_range
 from store.rows import JobRow
-from store.tables import items, results
+from store.tables import items, results, tallies
 from store.tallies import BINS, tallies_of
 
 WINDOW = 500  # rows that counts under a filter look at, as the rows of a page do
@@ -102,22 +102,22 @@ def summary(database: Database, job_id: int, limit: int = 10) -> Summary:
     with database.read() as connection:
         job = read_job(connection, job_id)
         classes = tallies_of(connection, job_id, "label", limit)
-        codes = tallies_of(connection, job_id, "error_code", MOST_CODES)
-        failures = [(code, count, _example(connection, job_id, code)) for code, count in codes]
+        failures = [(code, n, said) for code, n, said in connection.execute(_EXAMPLES, {"job_id": job_id})]
         agrees = dict(tallies_of(connection, job_id, "agrees", 2))
     right = agrees.get("1", 0)
     return Summary(job, classes, failures, (right, right + agrees.get("0", 0)))
 
 
-def _example(connection: Connection, job_id: int, code: str) -> str:
-    """What the first item that failed so says."""
-    query = (
-        select(results.c.error)
-        .where(results.c.job_id == job_id, FAILED, results.c.error_code == code)
-        .order_by(results.c.idx)
-        .limit(1)
-    )
-    return str(connection.scalar(query) or "")
+def _examples() -> Select[Any]:
+    """Each reason of failure of a job, how many images failed so, and what the first of them says."""
+    r, t = results.c, tallies.c
+    first = select(r.error).where(r.job_id == t.job_id, FAILED, r.error_code == t.value).order_by(r.idx).limit(1)
+    query = select(t.value, t.n, func.coalesce(first.scalar_subquery(), "").label("example"))
+    of_job = query.where(t.job_id == bindparam("job_id"), t.kind == "error_code", t.n > 0)
+    return of_job.order_by(t.n.desc(), t.value).limit(MOST_CODES)
+
+
+_EXAMPLES = _examples()  # built once
 
 
 def _of_tallies(connection: Connection, job_id: int, limit: int) -> Facets:
