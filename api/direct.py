@@ -1,9 +1,9 @@
 """The short way to an endpoint that reads, for requests with which nothing is wrong.
 
 For each request the framework walks through an endpoint's dependencies, and through each field of what may stand behind
-the question mark: a third of what a page of results costs. Here that is worked out once for each route. The framework's
-own fields check the values. Whatever they refuse, and whatever is not as plain as expected, goes the framework's way,
-so that all that is said about a request is said by one of the two.
+the question mark. Here that is worked out once for each route. The framework's own fields check the values. Whatever
+they refuse, and whatever is not as plain as expected, goes the framework's way, so that all that is said about a
+request is said by one of the two.
 """
 
 from __future__ import annotations
@@ -51,8 +51,9 @@ class Direct:
 
     def _checked(self, request: Request) -> Values | None:
         """The values of path and query, those of a dependency by its name; None unless all are as they should be."""
-        asked: Values = dict(request.query_params.multi_items())
-        if len(asked) != len(request.query_params.multi_items()):
+        pairs = request.query_params.multi_items()
+        asked: Values = dict(pairs)
+        if len(asked) != len(pairs):  # a name came twice
             return None
         fields = self._wants.query_params
         if len(fields) == 1 and _is_model(fields[0].field_info.annotation):

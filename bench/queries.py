@@ -23,7 +23,6 @@ from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 import psutil
-from sqlalchemy import text
 
 from bench.million import make
 from store import jobs
@@ -31,6 +30,7 @@ from store.claims import Claimer, claim
 from store.commits import commit_slice
 from store.database import Database
 from store.rows import Lease, NewItem, NewJob, NewResult
+from tests.mixed_results import add_runs
 from tests.running import Home
 from tests.servers import new_postgres_database, postgres_server
 from tests.serving import Served, serving
@@ -82,16 +82,6 @@ def questions(job: int) -> dict[str, str]:
         asked[f"{name}: confusion, 1000"] = f"/api/v1/runs/{run}/confusion?limit=1000"
     asked |= {"evaluation": f"{base}/evaluation", "compare": "/api/v1/runs/compare?a=1&b=2"}
     return {name: quote(path, safe="/?=&:@") for name, path in asked.items()}
-
-
-def add_runs(url: str, job: int) -> None:
-    """Two runs that were evaluated by the job of a million results."""
-    database = Database(url)
-    query = """INSERT INTO runs (name, state, recipe, created_at, started_at, finished_at, evaluation_job_id)
-        VALUES (:name, 'done', '{}', 1.7e9, 1.7e9, 1.700002e9, :job)"""
-    with database.write() as connection:
-        connection.execute(text(query), [{"name": name, "job": job} for name in ("one", "other")])
-    database.close()
 
 
 def measure_first(served: Served, asked: dict[str, str]) -> None:

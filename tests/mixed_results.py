@@ -7,6 +7,8 @@ import json
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from sqlalchemy import text
+
 from store import corrections, jobs
 from store.catalog import register_model
 from store.claims import Claimer, claim
@@ -110,3 +112,13 @@ def _checks(chosen: Filter) -> Iterable[Callable[[ResultRow], bool]]:
     glob = (chosen.glob or "*").replace("[", "[[]")
     yield lambda row: fnmatch.fnmatchcase(row.file_name, glob)
     yield lambda row: chosen.corrected is None or (row.correction is not None) is chosen.corrected
+
+
+def add_runs(url: str, job: int) -> None:
+    """Two finished runs that a job evaluated."""
+    database = Database(url)
+    query = """INSERT INTO runs (name, state, recipe, created_at, started_at, finished_at, evaluation_job_id)
+        VALUES (:name, 'done', '{}', 1.7e9, 1.7e9, 1.700002e9, :job)"""
+    with database.write() as connection:
+        connection.execute(text(query), [{"name": name, "job": job} for name in ("one", "other")])
+    database.close()

@@ -15,12 +15,11 @@ from starlette.responses import Response
 from api.app import make_app
 from api.direct import Direct, _calls, direct
 from api.turns import InTurn
-from bench.queries import add_runs
 from store import jobs
 from store.database import Database
 from store.rows import NewItem, NewJob, NewRun
 from tests.databases import ready
-from tests.mixed_results import mixed_job
+from tests.mixed_results import add_runs, mixed_job
 from tests.serving import Served, threaded
 from worker.settings import Settings
 
