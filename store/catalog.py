@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from store.clock import db_now
@@ -11,29 +11,36 @@ from store.database import Database
 from store.rows import ModelRow
 from store.tables import models
 
+_KNOWN = select(models.c.id, models.c.name, models.c.version, models.c.path).where(
+    models.c.digest == bindparam("wanted")
+)
+
 
 def register_model(
     database: Database, reference: tuple[str, int], digest: str, labels: Sequence[str], preprocessing: str, path: str
 ) -> int:
     """The id of a model version (name, version), made when its digest is new. `preprocessing` is JSON."""
     name, version = reference
+    place = {"name": name, "version": version, "path": path}
+    with database.read() as connection:  # most jobs use a model that another one has used
+        known = connection.execute(_KNOWN, {"wanted": digest}).first()
+    if known is not None and place.items() <= known._mapping.items():
+        return int(known.id)
     with database.write() as connection:
         dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
         connection.execute(
             dialect.insert(models)
             .values(
-                name=name,
-                version=version,
+                **place,
                 digest=digest,
                 classes=len(labels),
                 labels=json.dumps(list(labels), ensure_ascii=False),
                 preprocessing=preprocessing,
-                path=path,
                 created_at=db_now(),
             )
-            .on_conflict_do_update(index_elements=["digest"], set_={"path": path, "name": name, "version": version})
+            .on_conflict_do_update(index_elements=["digest"], set_=place)
         )
-        return int(connection.execute(select(models.c.id).where(models.c.digest == digest)).scalar_one())
+        return int(connection.execute(_KNOWN, {"wanted": digest}).scalar_one())
 
 
 def find_model(database: Database, model_id: int) -> ModelRow:

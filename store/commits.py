@@ -18,8 +18,11 @@ from store.failpoints import reach
 from store.rows import Lease, NewResult
 from store.states import ShardState
 from store.tables import items, memo, results, shards
+from store.writing import without_empty
 
 log = logging.getLogger(__name__)
+
+_RESULT = insert(results)
 
 
 def commit_slice(
@@ -75,8 +78,8 @@ def write_rows(connection: Connection, lease: Lease, rows: Sequence[NewResult]) 
     true = _true_labels(connection, lease.job_id, rows)
     agreed = [_agrees(row, true.get(row.idx)) for row in rows]
     # A plain INSERT: a key that is there already means a bug, and must be heard of.
-    pairs = zip(rows, agreed, strict=True)
-    connection.execute(insert(results), [_values_of(lease, row, now, agrees) for row, agrees in pairs])
+    values = [_values_of(lease, row, now, agrees) for row, agrees in zip(rows, agreed, strict=True)]
+    connection.execute(_RESULT, without_empty(values))
     return agreed
 
 

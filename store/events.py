@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, select, text
+from sqlalchemy import Connection, Row, bindparam, func, insert, select, text
 
 from store.clock import db_now
 from store.database import Database
@@ -28,6 +28,8 @@ KINDS = (
     "done_with_errors",
     "failed",
 )
+_STATE = select(jobs.c.state).where(jobs.c.id == bindparam("job"))
+_WRITTEN = insert(events).values(at=db_now())
 _LOCK_KEY = 7_063_712_346  # any constant: PostgreSQL's advisory lock for ids of events
 
 
@@ -51,11 +53,9 @@ def record(connection: Connection, job_id: int | None, kind: str, data: dict[str
     if connection.dialect.name == "postgresql":
         # Ids are given before a commit: without this, a reader that saw 11 would never see a 10 that comes later.
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK_KEY})
-    state = connection.scalar(select(jobs.c.state).where(jobs.c.id == job_id)) if job_id is not None else None
+    state = connection.scalar(_STATE, {"job": job_id}) if job_id is not None else None
     known = data if state is None else {**data, "state": state}
-    connection.execute(
-        insert(events).values(job_id=job_id, at=db_now(), kind=kind, data=json.dumps(known, ensure_ascii=False))
-    )
+    connection.execute(_WRITTEN, {"job_id": job_id, "kind": kind, "data": json.dumps(known, ensure_ascii=False)})
 
 
 def events_after(

@@ -64,6 +64,7 @@ class NewJob:
     max_shard: int = 2048
     run: NewRun | None = None
     max_failures: str | None = None  # see store.failure_limits
+    most_waiting: int | None = None  # images of its owner that may wait together, with its own
 
 
 @dataclass(frozen=True, slots=True)

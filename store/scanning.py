@@ -8,9 +8,12 @@ import os
 import time
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, Select, Update, bindparam, func, insert, select, update
+from sqlalchemy.sql.dml import ReturningInsert
 
 from store import removal
 from store.claims import lock_job
@@ -25,12 +28,15 @@ from store.rows import NewItem, NewJob
 from store.run_moves import open_run
 from store.states import CLAIMABLE, JobKind, JobState, ShardState
 from store.tables import items, jobs, shards
+from store.waiting import check_room, line_up
+from store.writing import without_empty
 
 CHUNK = 20_000  # items written per transaction, so that the write lock is never held for long
 CHUNK_S = 10.0
 SILENT_S = 300.0  # without a sign of life for this long, a scan may be taken over
 
 _SCAN = "scan"  # the key in a scanning job's options: {"token": …, "request": …}
+_ITEM = insert(items)
 _PROCESS = uuid.uuid4().hex
 
 
@@ -53,11 +59,9 @@ def open_job(
         "owner": job.owner,
         "priority": job.priority,
         "options": _scan_options(request),
-        "created_at": db_now(),
-        "claimed_at": db_now(),  # while scanning: a sign of life
     }
     with database.write(durable=request is not None or key is not None) as connection:
-        job_id = int(connection.execute(insert(jobs).values(values).returning(jobs.c.id)).scalar_one())
+        job_id = int(connection.execute(_opening(), values).scalar_one())
         if key is not None:
             take(connection, key, job_id)
     return job_id
@@ -92,18 +96,28 @@ def fill(
     """Write the items and shards of an open job; it is accepted, whole, when this returns.
 
     `job` may say more than when it was opened: all but its kind, owner and priority is written anew. `ignored` is read
-    at the end, so that a scan can fill it on the way; `chunk` is CHUNK unless given. Raises ScanLost, and whatever
-    `found` raises: then the job is as it was, but for some items, and is the caller's to discard, fail or begin again.
+    at the end, so that a scan can fill it on the way; `chunk` is CHUNK unless given. Raises ScanLost, QueueFull, and
+    whatever `found` raises: then the job is as it was, but for some items, and is the caller's to discard, fail or
+    begin again.
     """
-    count = 0
+    count, rest = 0, list[NewItem]()
     for portion in _chunks(found, chunk or CHUNK):
+        if portion.is_last:
+            rest = portion.items
+            break
         with database.write() as connection:
-            _hold(connection, job_id, n_items=count + len(portion))
-            count += _write_items(connection, job_id, count, portion)
+            _hold(connection, job_id, count + len(portion.items))
+            count += _write_items(connection, job_id, count, portion.items)
     try:
         with database.write(durable=True) as connection:
-            _hold(connection, job_id)
+            if job.most_waiting is not None:
+                line_up(connection, job.owner)  # before any row is locked
+            if not _is_held(connection, job_id):
+                raise ScanLost(job_id)
+            count += _write_items(connection, job_id, count, rest)
             _close(connection, job_id, job, count, ignored or {})
+            if job.most_waiting is not None:  # of two jobs that come at once, only those that fit
+                check_room(connection, job.owner, job.most_waiting)
             reach("accept.inside")
     except DatabaseUnavailable:
         if not _is_accepted(database, job_id):  # only the answer to COMMIT was lost
@@ -111,29 +125,59 @@ def fill(
     reach("accept.after")
 
 
-def _chunks(found: Iterable[NewItem], size: int) -> Iterator[list[NewItem]]:
-    """Items in portions of `size`, or of what came within CHUNK_S from a slow source: each one is a sign of life."""
+@dataclass(frozen=True, slots=True)
+class _Portion:
+    items: list[NewItem]
+    is_last: bool = False
+
+
+def _chunks(found: Iterable[NewItem], size: int) -> Iterator[_Portion]:
+    """Items in portions of `size`, or of what came within CHUNK_S from a slow source: each one is a sign of life.
+
+    The last one, which may be empty, is written as the job is accepted: for most jobs it is the only one.
+    """
     chunk: list[NewItem] = []
     since = time.monotonic()
     for item in found:
         chunk.append(item)
         if len(chunk) >= size or time.monotonic() - since > CHUNK_S:
-            yield chunk
+            yield _Portion(chunk)
             chunk, since = [], time.monotonic()
-    yield chunk
+    yield _Portion(chunk, is_last=True)
 
 
-def _hold(connection: Connection, job_id: int, **values: int) -> None:
-    """Lock a job whose scan is this process's, and give a sign of life. Raises ScanLost."""
+def _hold(connection: Connection, job_id: int, found: int | None = None) -> None:
+    """Lock a job whose scan is this process's, and give a sign of life; `found`: its items so far. Raises ScanLost."""
     if not _is_held(connection, job_id):
         raise ScanLost(job_id)
-    connection.execute(update(jobs).where(jobs.c.id == job_id).values(claimed_at=db_now(), **values))
+    count = {} if found is None else {"n_items": found}
+    connection.execute(update(jobs).where(jobs.c.id == job_id).values(claimed_at=db_now(), **count))
 
 
 def _is_held(connection: Connection, job_id: int) -> bool:
-    lock_job(connection, job_id)
-    row = connection.execute(select(jobs.c.state, jobs.c.options).where(jobs.c.id == job_id)).first()
+    row = connection.execute(_locked(), {"job": job_id}).first()
     return row is not None and row.state == JobState.SCANNING and _scan_of(row.options).get("token") == _token()
+
+
+@cache  # these three are put together once: that takes longer than to run them
+def _locked() -> Select[str, str]:
+    """The state and the options of a job, which stay as they are until the transaction ends."""
+    query = select(jobs.c.state, jobs.c.options).where(jobs.c.id == bindparam("job"))
+    return query.with_for_update(key_share=True)
+
+
+@cache
+def _opening() -> ReturningInsert[int]:
+    # claimed_at is a sign of life while it is scanned
+    return insert(jobs).values(created_at=db_now(), claimed_at=db_now()).returning(jobs.c.id)
+
+
+@cache
+def _closing() -> Update:
+    # A new job starts level with the least served of the others: it neither waits for them nor shuts them out.
+    level = select(func.coalesce(func.min(jobs.c.served), 0)).where(jobs.c.state.in_(CLAIMABLE)).scalar_subquery()
+    closed = {"state": JobState.ACCEPTED, "served": level, "claimed_at": None}
+    return update(jobs).where(jobs.c.id == bindparam("job")).values(closed)
 
 
 def _scan_of(options: str) -> dict[str, Any]:
@@ -143,7 +187,8 @@ def _scan_of(options: str) -> dict[str, Any]:
 
 def _write_items(connection: Connection, job_id: int, start: int, chunk: Sequence[NewItem]) -> int:
     if chunk:
-        connection.execute(insert(items), [_item_values(job_id, start + n, item) for n, item in enumerate(chunk)])
+        values = [_item_values(job_id, start + n, item) for n, item in enumerate(chunk)]
+        connection.execute(_ITEM, without_empty(values))
     return len(chunk)
 
 
@@ -173,12 +218,8 @@ def _close(connection: Connection, job_id: int, job: NewJob, count: int, ignored
     ]
     for n in range(0, len(rows), CHUNK):
         connection.execute(insert(shards), rows[n : n + CHUNK])
-    # A new job starts level with the least served of the others: it neither waits for them nor shuts them out.
-    level = select(func.coalesce(func.min(jobs.c.served), 0)).where(jobs.c.state.in_(CLAIMABLE)).scalar_subquery()
     values = {**_facts(job), "options": json.dumps(job.options), "n_items": count, "ignored": json.dumps(ignored)}
-    connection.execute(
-        update(jobs).where(jobs.c.id == job_id).values(state=JobState.ACCEPTED, served=level, claimed_at=None, **values)
-    )
+    connection.execute(_closing(), {**values, "job": job_id})
     if job.run is not None:
         open_run(connection, job_id, job.run)
     record(connection, job_id, "accepted", {"items": count})
@@ -208,7 +249,7 @@ def keep(database: Database, job_id: int) -> bool:
 def begin_again(database: Database, job_id: int) -> None:
     """Forget what this process's scan has written so far, so that it can be filled anew. Raises ScanLost."""
     with database.write() as connection:
-        _hold(connection, job_id, n_items=0)
+        _hold(connection, job_id, 0)
     removal.clear_items(database, job_id)
 
 

@@ -1,8 +1,9 @@
 """How many images of an owner wait, and the limit of that: kept where images come in, whoever else brings some."""
 
-from sqlalchemy import Connection, func, select, text, update
+from functools import cache
 
-from store.database import Database
+from sqlalchemy import Connection, Select, bindparam, func, select, text
+
 from store.errors import StoreError
 from store.states import FINAL, JobState
 from store.tables import jobs, shards
@@ -21,13 +22,18 @@ class QueueFull(StoreError):
 
 def waiting_items(connection: Connection, owner: str) -> int:
     """Items of an owner's unfinished jobs that have no result yet, with those that a scan has found so far."""
+    return int(connection.scalar(_waiting(), {"wanted": owner}) or 0)
+
+
+@cache
+def _waiting() -> Select[int]:
     done = (
         select(func.coalesce(func.sum(shards.c.ok + shards.c.failed), 0))
         .where(shards.c.job_id == jobs.c.id)
         .scalar_subquery()
     )
-    theirs = (jobs.c.owner == owner) & jobs.c.state.in_(_OPEN)
-    return int(connection.scalar(select(func.coalesce(func.sum(jobs.c.n_items - done), 0)).where(theirs)) or 0)
+    theirs = (jobs.c.owner == bindparam("wanted")) & jobs.c.state.in_(_OPEN)
+    return select(func.coalesce(func.sum(jobs.c.n_items - done), 0)).where(theirs)
 
 
 def line_up(connection: Connection, owner: str) -> None:
@@ -41,15 +47,3 @@ def check_room(connection: Connection, owner: str, most: int) -> None:
     """Raise QueueFull where more wait than may; with what this transaction, which lined up, has added."""
     if (waiting := waiting_items(connection, owner)) > most:
         raise QueueFull(most, waiting)
-
-
-def take_room(database: Database, owner: str, mark: str, count: int, most: int) -> None:
-    """Count all images of a scan that is at its end before the job is accepted, so that of two only one has the room.
-
-    `mark` stands in the request of the scanning job, and of no other. Raises QueueFull.
-    """
-    scan = (jobs.c.state == JobState.SCANNING) & jobs.c.options.contains(mark, autoescape=True)
-    with database.write() as connection:
-        line_up(connection, owner)
-        connection.execute(update(jobs).where(scan).values(n_items=count))
-        check_room(connection, owner, most)

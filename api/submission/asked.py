@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -34,7 +33,7 @@ QUEUE_RETRY_S = 60  # how long to wait when too many images are queued
 @dataclass(frozen=True, slots=True)
 class Asked:
     """One submission. `model`: NAME@VERSION; `recipe` and `name`: of a training; `most`: images it may have, as it
-    looks when it comes; `limit`: those of its owner that may wait together; `mark`: a text that only its job has.
+    looks when it comes; `limit`: those of its owner that may wait together.
     """
 
     body: AnyJob
@@ -44,7 +43,6 @@ class Asked:
     recipe: Mapping[str, Any] | None = None
     name: str | None = None
     limit: int | None = None
-    mark: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values; `asked_again` makes the same of them."""
@@ -56,7 +54,6 @@ class Asked:
             "recipe": dict(self.recipe) if self.recipe is not None else None,
             "name": self.name,
             "limit": self.limit,
-            "mark": self.mark,
         }
 
     @property
@@ -116,7 +113,6 @@ def ask(context: Context, caller: Caller, body: AnyJob) -> Asked:
         caller.owner,
         _allowance(context, caller),
         limit=caller.limits.queued_items,
-        mark=uuid.uuid4().hex,
     )
     if not isinstance(body, FinetuneJob):
         return replace(asked, model=find_model(context.registry, body.model).reference)

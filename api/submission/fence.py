@@ -29,7 +29,7 @@ class Fenced:
         self._source = source
         self._bound, self._root, self._private = bound, root, private
         self._given = os.fsencode(source.root)
-        self._real_folder = lru_cache(PARENTS)(os.path.realpath)
+        self._admits = lru_cache(PARENTS)(self._is_within)
         self.root = Path(os.fsdecode(root))
         self.confined = True
         self.description = source.description
@@ -41,17 +41,23 @@ class Fenced:
             yield self._checked(entry)
 
     def _checked(self, entry: Entry) -> Entry:
-        full = os.path.normpath(os.path.join(self._given, entry.path))
-        folder = self._real_folder(os.path.dirname(full))
-        if not is_inside(folder, self._bound) or (self._private and is_inside(folder, self._private)):
+        full = os.path.join(self._given, entry.path)
+        if b".." in entry.path:
+            full = os.path.normpath(full)  # whose last part is the file
+        if not self._admits(os.path.dirname(full)):
             raise Problem(
                 "root-not-allowed",
                 f"The {self.description} names {printable(entry.path)[:300]!r}, which lies outside of its root.",
             )
-        if self._root == self._given and not _leaves(entry.path):
+        if self._root == self._given and not may_lead_out(entry.path):
             return entry
         path = entry.path if entry.path.startswith(b"/") else os.path.relpath(full, self._root)
         return replace(entry, path=path)
+
+    def _is_within(self, folder: bytes) -> bool:
+        """Whether what lies in this folder, wherever it really is, may be read."""
+        real = os.path.realpath(folder)
+        return is_inside(real, self._bound) and not (self._private and is_inside(real, self._private))
 
 
 class Without:
@@ -76,5 +82,11 @@ def is_inside(path: bytes, folder: bytes) -> bool:
     return path == folder or path.startswith(folder.rstrip(b"/") + b"/")
 
 
-def _leaves(path: bytes) -> bool:
+def leads_out(path: bytes, folder: bytes) -> bool:
+    """Whether a path, absolute or from this folder, names something outside of it; links are not looked at."""
+    return may_lead_out(path) and not is_inside(os.path.normpath(os.path.join(folder, path)), folder)
+
+
+def may_lead_out(path: bytes) -> bool:
+    """Whether a path is absolute or goes up somewhere; cheaper than to make it normal."""
     return path.startswith(b"/") or b".." in path.split(b"/")

@@ -16,7 +16,6 @@ from api.submission.turns import Turns
 from store import uploads
 from store.rows import NewItem, NewJob
 from store.runs import find_run
-from store.waiting import QueueFull, take_room
 from worker.evaluation_jobs import evaluation_job
 from worker.finetuning import check_dataset, dataset_items, finetune_job
 from worker.past import PastSource, past_job
@@ -75,20 +74,9 @@ class Planner:
         """All that the store needs. Raises what `source` raises, ModelError."""
         plan = self._plan(asked, is_wanted, stack)
         reads = {uploads.READS: asked.upload_id} if asked.upload_id is not None else {}
-        job = replace(plan.job, options={**plan.job.options, **reads})
-        return replace(plan, job=job, items=self._counted(asked, plan.items))
-
-    def _counted(self, asked: Asked, items: Iterator[NewItem]) -> Iterator[NewItem]:
-        """The items; at their end, whether all may wait: others were accepted meanwhile. Raises Problem queue-full."""
-        count = 0
-        for item in items:
-            count += 1
-            yield item
-        if asked.limit is not None:
-            try:
-                take_room(self._context.database, asked.owner, asked.mark, count, asked.limit)
-            except QueueFull as error:
-                raise queue_full(error) from None
+        options = {**plan.job.options, **reads}
+        job = replace(plan.job, owner=asked.owner, options=options, most_waiting=asked.limit)
+        return replace(plan, job=job)
 
     def _plan(self, asked: Asked, is_wanted: Callable[[], bool], stack: ExitStack) -> Plan:
         source = self.source(asked, is_wanted, stack)
@@ -106,6 +94,6 @@ class Planner:
             job, entries = evaluation_job(
                 database, dataset, version, split=body.split, reuse=body.reuse, priority=body.priority
             )
-            return Plan(replace(job, owner=asked.owner), map(new_item, entries), source.ignored)
+            return Plan(job, map(new_item, entries), source.ignored)
         job = finetune_job(database, dataset, asked.training(), registry)
         return Plan(job, dataset_items(dataset), source.ignored)

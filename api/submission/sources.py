@@ -13,7 +13,7 @@ from pathlib import Path
 from api.context import Context
 from api.problems import Problem
 from api.schemas.submit import Archive, Folder, Manifest, Paths, Source, Upload
-from api.submission.fence import Fenced, Without, is_inside
+from api.submission.fence import Fenced, Without, is_inside, leads_out
 from api.submission.tables import as_jsonl
 from api.uploads.folders import files_folder
 from worker.sources.archive import is_archive
@@ -119,7 +119,7 @@ class Opener:
         own = os.fsencode(path.parent)
         if isinstance(source, ManifestSource):
             source.root, source.description = path.parent, f"manifest {printable(str(path))}"
-        leaves = any(not is_inside(name, own) for name in _names(where, own))
+        leaves = any(leads_out(name, own) for name in _names(where))
         return Fenced(source, bound, bound if leaves else own, self._home)
 
     def _upload(self, upload_id: str) -> Opened:
@@ -155,10 +155,9 @@ class Opener:
         )
 
 
-def _names(table: Path, folder: bytes) -> Iterator[bytes]:
-    """The normal, absolute path of each file that a manifest names."""
-    rows = READERS[table.suffix.lower()](table)
-    return (os.path.normpath(os.path.join(folder, _bytes(row.get("file_name", "")))) for _, row in rows)
+def _names(table: Path) -> Iterator[bytes]:
+    """Each path that a manifest names."""
+    return (_bytes(row.get("file_name", "")) for _, row in READERS[table.suffix.lower()](table))
 
 
 def _bytes(name: str) -> bytes:

@@ -3,6 +3,7 @@
 # ruff: noqa: PTH118
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,8 @@ READERS = {
     ".ndjson": read_jsonl,
     ".parquet": read_parquet,
 }
+
+_HALF = re.compile("[\ud800-\udfff]")  # of a character
 
 
 class ManifestSource:
@@ -60,7 +63,7 @@ class ManifestSource:
         if not row.get("file_name"):
             raise BadManifest(printable(str(self._path)), "expected a file_name, got an empty one.", line)
         text = "".join([*row, *row.values()])
-        if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
+        if "\0" in text or (not text.isascii() and _HALF.search(text)):
             raise BadManifest(printable(str(self._path)), "expected text, got a NUL or half a character.", line)
 
 
