@@ -13,7 +13,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ import psycopg
 import pytest
 from sqlalchemy import make_url
 
+from tests.chaos.servers import Broker
 from tests.running import Home, eventually, fake_model, write_images
 from tests.servers import new_postgres_database
 from tests.serving import Served, serving
@@ -103,6 +104,24 @@ def test_a_frozen_broker_gives_no_error_and_no_hang(tmp_path: Path) -> None:
         warm(server, tmp_path / "photos")
         with frozen(brokers(server)):
             answer = examine(server, tmp_path, "--exclude-path", "/readyz", checks="not_a_server_error", phases=BRIEF)
+        assert_clean(answer)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900 + 40 * EXAMPLES)
+def test_a_broker_that_is_down_gives_no_error_and_no_hang(tmp_path: Path) -> None:
+    (tmp_path / "broker").mkdir()
+    broker = Broker(tmp_path / "broker")
+    broker.start()
+    url = f"redis+socket://{broker.socket}"
+    with ExitStack() as stack:
+        stack.callback(broker.stop)
+        server = stack.enter_context(served(tmp_path, workers=1, broker_url=url))
+        warm(server, tmp_path / "photos")
+        broker.stop()  # from here on, whoever connects is refused
+        answer = examine(server, tmp_path, "--exclude-path", "/readyz", checks="not_a_server_error")
+        ready = server.client.get("/readyz?verbose")
+        assert (ready.status_code, ready.json()["status"]) == (503, "not ready"), ready.text
         assert_clean(answer)
 
 
