@@ -41,7 +41,7 @@ _at_work = threading.Lock()  # one thread at a time uses the station
 RETRY_S = 2.0  # after a failure, before the next claim
 PULSE_S = 1.0
 SEEN_S = 10.0  # at the most between two signs of life of an idle worker
-LOOK_S = 5.0  # at the most between two looks for work that nobody rang for
+LOOK_S = 1.0  # at the most between two looks for work that nobody rang for
 _begin_at = 0.0  # monotonic; nothing is claimed before: this process's predecessors died quickly
 
 

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -67,6 +68,10 @@ def state(home: Home, job: int = 1) -> str:
     return str(rows[0]["state"]) if rows else ""
 
 
+def is_done(home: Home, job: int) -> bool:
+    return state(home, job) == "done"
+
+
 def finished(home: Home, images: int, seconds: float = 120) -> None:
     """The job ends, each image with one row."""
     eventually(lambda: state(home) == "done", seconds, "the end of the job")
@@ -97,6 +102,21 @@ def test_without_any_broker_an_idle_worker_finds_the_job_and_a_killed_one_is_rep
         finished(fake_home, IMAGES)
         said = supervised(supervisor)
     assert "Traceback" not in said
+
+
+def test_without_any_broker_jobs_begin_about_as_soon(fake_home: Home, tmp_path: Path) -> None:
+    """Each one is submitted right after a look for work: with one every five seconds these waited for twenty."""
+    photos, jobs = tmp_path / "few", range(1, 6)
+    write_images(photos, 3)
+    fake_home.environment["PIXMILL_BROKER_URL"] = f"redis://127.0.0.1:{free_port()}/0"
+    with running(fake_home, *WORKER) as supervisor:
+        eventually(lambda: signed_in(fake_home), what="a worker that signed in without a broker")
+        for job in jobs:
+            fake_home.run("classify", photos, "--no-reuse", "--detach")
+            eventually(partial(is_done, fake_home, job), 60, "the end of the job")
+        supervised(supervisor)
+    (row,) = fake_home.sql("SELECT SUM(started_at - created_at) AS waited FROM jobs")
+    assert row["waited"] < 2 * len(jobs)
 
 
 def test_a_broker_that_is_flushed_all_the_time_and_then_dies_is_not_missed(
