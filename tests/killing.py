@@ -2,7 +2,7 @@
 
 import psutil
 
-from tests.running import Home
+from tests.running import Home, command_of
 
 
 def worker_parents(home: Home) -> list[psutil.Process]:
@@ -10,10 +10,7 @@ def worker_parents(home: Home) -> list[psutil.Process]:
 
 
 def is_worker(process: psutil.Process | None) -> bool:
-    try:
-        return process is not None and process.cmdline()[2:4] == ["-m", "worker"]
-    except psutil.NoSuchProcess:  # or a zombie that nobody has waited for
-        return False
+    return process is not None and command_of(process)[2:4] == ["-m", "worker"]
 
 
 def kill_child(home: Home) -> None:

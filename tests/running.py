@@ -91,6 +91,14 @@ class Home:
         return found
 
 
+def command_of(process: psutil.Process) -> list[str]:
+    """The words that a process was started with; none where it has ended, as one from a list may at any moment."""
+    try:
+        return process.cmdline()
+    except (psutil.NoSuchProcess, psutil.ZombieProcess):
+        return []
+
+
 def fake_model(home: Path, name: str = "fake", labels: tuple[str, ...] = LABELS) -> None:
     """Register a model version that only the stand-in engine can serve."""
     registry = Registry(home / "models")

@@ -22,6 +22,7 @@ from tests.chaos.pace import Pace
 from tests.chaos.report import Happened, Report
 from tests.chaos.samples import Samples
 from tests.chaos.world import Plan, Submitter, World, make_world
+from tests.running import command_of
 
 SOURCES = (broker_faults, database_faults, failpoint_faults, person_faults)  # importing them fills the catalogue
 FIRST_ROW_S = 60.0
@@ -188,7 +189,7 @@ def _settle(world: World, pace: Pace, report: Report, say: Say) -> None:
 def _left_over(world: World) -> list[str]:
     """Processes of the home, or in one of its folders, that nobody ended."""
     _until(lambda: not world.running(), 10)
-    return [f"left running: {process.pid} {process.cmdline()}" for process in world.running()]
+    return [f"left running: {process.pid} {command_of(process)}" for process in world.running()]
 
 
 def _odd_ends(world: World) -> list[str]:

@@ -20,6 +20,7 @@ import psutil
 
 from tests.chaos.crews import Missed
 from tests.chaos.world import LEASE_S, MEMORY_MB, World
+from tests.running import command_of
 
 REACH_S = 4.0  # for a worker to come by
 NOTICED_S = 3.0  # for its parent to see what it takes
@@ -191,7 +192,7 @@ def _trainer(world: World, rng: random.Random) -> psutil.Process:
     for crew in world.crews.all:
         for child in crew.children():
             with suppress(psutil.Error):
-                found += [one for one in child.children() if "worker.training.trainer" in one.cmdline()]
+                found += [one for one in child.children() if "worker.training.trainer" in command_of(one)]
     if not found:
         raise Missed
     return rng.choice(found)

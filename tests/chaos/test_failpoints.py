@@ -19,7 +19,7 @@ from store import jobs
 from store.failpoints import NAMES
 from tests.chaos.armed import LEASE_S, PATIENCE_S, ROUNDS, World, at_ease, is_stopped, quantiles, resume, world
 from tests.databases import ready
-from tests.running import eventually
+from tests.running import command_of, eventually
 from tests.servers import new_postgres_database
 
 ENGINES = ("sqlite", "postgresql")
@@ -82,7 +82,7 @@ def test_workers_know_where_the_points_are(worlds: dict[str, World]) -> None:
         here.start()
         whole = partial(has_processes, here, 4)  # supervisor, broker, worker and its child
         eventually(whole, PATIENCE_S, "the worker")
-        seen = [p.environ().get("PIXMILL_FAILPOINTS") for p in here.home.processes() if "worker" in p.cmdline()]
+        seen = [p.environ().get("PIXMILL_FAILPOINTS") for p in here.home.processes() if "worker" in command_of(p)]
         assert set(seen) == {str(here.points.folder)}
 
 

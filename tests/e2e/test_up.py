@@ -11,7 +11,7 @@ import subprocess
 import termios
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from fcntl import ioctl
 from pathlib import Path
 
@@ -22,7 +22,7 @@ import pytest
 from store import schema
 from store.database import Database
 from tests.killing import worker_parents
-from tests.running import Home, eventually, fake_model, write_images
+from tests.running import Home, command_of, eventually, fake_model, write_images
 from tests.serving import Served, free_port, serving
 from worker.broker import EmbeddedBroker
 from worker.settings import Settings
@@ -52,8 +52,14 @@ def said(home: Home) -> str:
 
 def api_of(home: Home) -> list[psutil.Process]:
     """The API's process; those that it started are not counted."""
-    found = [one for one in home.processes() if one.cmdline()[2:5] == ["-m", "cli", "api"]]
-    return [one for one in found if one.ppid() not in {other.pid for other in found}]
+    found = [one for one in home.processes() if command_of(one)[2:5] == ["-m", "cli", "api"]]
+    return [one for one in found if _started_by(one) not in {None, *(other.pid for other in found)}]
+
+
+def _started_by(process: psutil.Process) -> int | None:
+    with suppress(psutil.NoSuchProcess):
+        return process.ppid()
+    return None
 
 
 def broker_of(home: Home) -> list[psutil.Process]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.training.conftest import training_home
-from tests.running import Home, eventually, running
+from tests.running import Home, command_of, eventually, running
 from tests.servers import new_postgres_database
 from tests.trainings import CURVE, QUICK
 
@@ -51,7 +51,7 @@ def train_with_a_kill(home: Home, run: int, reached: int, *arguments: object) ->
     """Train to the end, the trainer killed after so many epochs."""
     with running(home, "finetune", *arguments) as process:
         eventually(lambda: epochs(home, run) > reached, 150, "some epochs")
-        (trainer,) = [p for p in home.processes() if "worker.training.trainer" in p.cmdline()]
+        (trainer,) = [p for p in home.processes() if "worker.training.trainer" in command_of(p)]
         trainer.kill()
         _out, err = process.communicate(timeout=180)
     assert process.returncode == 0, err

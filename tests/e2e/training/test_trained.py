@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.killing import worker_parents
-from tests.running import Home, eventually, running
+from tests.running import Home, command_of, eventually, running
 from tests.trainings import CURVE, NAMES, QUICK, write_classes
 
 WITH_ERRORS = 6
@@ -132,10 +132,10 @@ def test_classifying_goes_on_beside_a_training_and_keeps_its_memory(home: Home, 
         last = submit("classify", tmp_path / "more", "--model", "fruit@1", "--no-reuse")
         eventually(lambda: ended(last), 150, "the last job")
         assert classify_memory(home) - before < 60e6
-        assert not [p for p in home.processes() if "worker.training.trainer" in p.cmdline()]
+        assert not [p for p in home.processes() if "worker.training.trainer" in command_of(p)]
 
 
 def classify_memory(home: Home) -> int:
     """Resident bytes of the classify worker's child."""
-    (parent,) = [p for p in worker_parents(home) if p.cmdline()[4] == "classify"]
+    (parent,) = [p for p in worker_parents(home) if command_of(p)[4] == "classify"]
     return int(sum(child.memory_info().rss for child in parent.children(recursive=True)))
