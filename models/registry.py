@@ -21,6 +21,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from difflib import get_close_matches
+from functools import lru_cache
 from pathlib import Path
 
 from models.bundles import CARD, REPORT, export_bundle
@@ -33,10 +34,22 @@ from models.references import LATEST, check_alias, check_name, split_reference
 
 FOLDER_MODE, READ_ONLY, DERIVED_MODE = 0o755, 0o444, 0o644
 DERIVED = ("openvino", CARD, REPORT)  # of a version, what may be made again
-MANIFEST = "manifest.json"
-REQUIRED = ("model.keras", "labels.json", "probe.npz")
+MANIFEST, LABELS = "manifest.json", "labels.json"
+REQUIRED = ("model.keras", LABELS, "probe.npz")
 STALE_STAGING_S = 24 * 3600.0  # what a killed import left is swept after a day
 NUMBER = re.compile(r"(?:\.removed-)?([1-9][0-9]{0,8})")
+
+
+@lru_cache(maxsize=64)  # a version never changes, and every job asks for one
+def _read(path: Path, _: tuple[tuple[int, ...], ...]) -> ModelVersion:
+    """A version, read again where the stamp of one of its two files is another."""
+    return ModelVersion(path, Manifest.load(path / MANIFEST), load_labels(path / LABELS))
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    """What tells a file from another one in its place."""
+    facts = path.stat()
+    return facts.st_mtime_ns, facts.st_ino, facts.st_size
 
 
 class Registry:
@@ -186,6 +199,10 @@ class Registry:
         """The names of the models, sorted."""
         return sorted(entry.name for entry in self._entries(self.root))
 
+    def has(self, name: str) -> bool:
+        """Whether there is a version of this model, readable or not."""
+        return bool(self._numbers(name))
+
     def _replace_report(self, place: Path, report: Path) -> None:
         plain_files(report)
         with self.staging() as folder:
@@ -209,8 +226,7 @@ class Registry:
     def _open(self, name: str, number: int) -> ModelVersion:
         path = self.root / name / str(number)
         try:
-            manifest = Manifest.load(path / MANIFEST)
-            return ModelVersion(path, manifest, load_labels(path / "labels.json"))
+            return _read(path, (_stamp(path / MANIFEST), _stamp(path / LABELS)))
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise InvalidModel(f"{name}@{number}: {path} cannot be read as a model version ({error}).") from error
 
@@ -224,7 +240,7 @@ class Registry:
     def _publish(self, staging: Path, draft: Manifest) -> ModelVersion:
         """Give the folder the next free number by one rename; where another process took it first, the one after."""
         home = self.root / draft.name
-        labels = load_labels(staging / "labels.json")
+        labels = load_labels(staging / LABELS)
         while True:
             number = self.next_number(draft.name)
             manifest = replace(draft, version=number)

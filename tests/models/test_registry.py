@@ -57,6 +57,19 @@ def test_versions_count_up_and_the_bare_name_is_the_latest(registry: Registry, a
     assert registry.get("birds").labels == ("owl", "tit")
 
 
+def test_a_version_is_read_once_and_again_where_it_is_another_one(registry: Registry, add: Callable[..., str]) -> None:
+    add()
+    before = registry.get("birds")
+    assert registry.get("birds") is before
+    folder = registry.root / "birds" / "1"
+    (folder / "labels.json").chmod(0o644)
+    (folder / "labels.json").write_text('["owl", "wren"]')
+    assert registry.get("birds").labels == ("owl", "wren")
+    (folder / "manifest.json").unlink()
+    with pytest.raises(InvalidModel):
+        registry.get("birds")
+
+
 def test_the_tenth_version_is_later_than_the_ninth(registry: Registry, add: Callable[..., str]) -> None:
     assert [add() for _ in range(10)][-1] == "birds@10"
     assert registry.get("birds").reference == "birds@10"
