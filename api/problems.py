@@ -18,10 +18,12 @@ from api.schemas.text import CONTRADICTION
 from api.words import for_http
 from models import errors as model_errors
 from store import errors as store_errors
+from store.waiting import QueueFull
 from worker.sources import errors as source_errors
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_S = 5  # what a client that was refused for now is told to wait
+QUEUE_RETRY_S = 60  # as above, where images have to be classified first
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +158,8 @@ class Problem(HTTPException):
         sent = dict(headers or {})
         if KINDS[kind].status == HTTPStatus.SERVICE_UNAVAILABLE:
             extensions.setdefault("retry_after", RETRY_S)
+        if kind == "queue-full":
+            extensions.setdefault("retry_after", QUEUE_RETRY_S)
         if "retry_after" in extensions:
             sent["Retry-After"] = str(extensions["retry_after"])
         if KINDS[kind].status == HTTPStatus.UNAUTHORIZED:
@@ -183,6 +187,7 @@ ERRORS: tuple[tuple[type[Exception], str], ...] = (
     (store_errors.KeyTaken, "key-reused"),
     (store_errors.IllegalMove, "illegal-move"),
     (store_errors.NothingToDo, "nothing-to-do"),
+    (QueueFull, "queue-full"),
     (store_errors.DatabaseFull, "disk-full"),
     (store_errors.DatabaseUnavailable, "database-unavailable"),
     (store_errors.SchemaMismatch, "database-unavailable"),

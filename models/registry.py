@@ -42,7 +42,7 @@ NUMBER = re.compile(r"(?:\.removed-)?([1-9][0-9]{0,8})")
 
 @lru_cache(maxsize=64)  # a version never changes, and every job asks for one
 def _read(path: Path, _: tuple[tuple[int, ...], ...]) -> ModelVersion:
-    """A version, read again where the stamp of one of its two files is another."""
+    """A version, by the stamps of the two files that are read."""
     return ModelVersion(path, Manifest.load(path / MANIFEST), load_labels(path / LABELS))
 
 

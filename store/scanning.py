@@ -159,7 +159,7 @@ def _is_held(connection: Connection, job_id: int) -> bool:
     return row is not None and row.state == JobState.SCANNING and _scan_of(row.options).get("token") == _token()
 
 
-@cache  # these three are put together once: that takes longer than to run them
+@cache  # this and the next two are the same each time: put together once
 def _locked() -> Select[str, str]:
     """The state and the options of a job, which stay as they are until the transaction ends."""
     query = select(jobs.c.state, jobs.c.options).where(jobs.c.id == bindparam("job"))

@@ -13,13 +13,11 @@ from api.problems import Problem, documented, problem_of
 from api.schemas.jobs import Job as JobShape
 from api.schemas.submit import Action, Actions, Cancel, Change, Outcome, Outcomes, Resume, Retry
 from api.schemas.text import Id
-from api.submission.asked import queue_full
 from api.submission.service import Submissions
 from store import insights, jobs, removal
 from store.errors import StoreError, UnknownJob
 from store.records import job_record
 from store.states import JobState
-from store.waiting import QueueFull
 
 router = APIRouter(tags=["control"])
 
@@ -156,13 +154,10 @@ def _cancel(here: Context, job_id: int, *, keep_best: bool) -> None:
 
 def _go_on(here: Context, caller: Caller, job_id: int, asked: Actions) -> None:
     limits: dict[str, Any] = {"max_failures": asked.max_failures, "most": caller.limits.queued_items}
-    try:
-        if asked.action == "resume":
-            jobs.resume(here.database, job_id, **limits)
-        else:
-            jobs.retry(here.database, job_id, asked.codes, what=asked.what, **limits)
-    except QueueFull as error:
-        raise queue_full(error) from None
+    if asked.action == "resume":
+        jobs.resume(here.database, job_id, **limits)
+    else:
+        jobs.retry(here.database, job_id, asked.codes, what=asked.what, **limits)
 
 
 def _delete(here: Context, job_id: int, state: JobState) -> None:

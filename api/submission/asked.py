@@ -27,7 +27,6 @@ from worker.wishes import FIXED, Wishes, further_recipe, new_recipe, reached_of
 
 AnyJob = ClassifyJob | EvaluateJob | FinetuneJob
 _BODY: TypeAdapter[AnyJob] = TypeAdapter(Job)
-QUEUE_RETRY_S = 60  # how long to wait when too many images are queued
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,13 +153,8 @@ def _allowance(context: Context, caller: Caller) -> int | None:
         return None
     waiting = figures.queued_items(context.database, caller.owner)
     if waiting >= most:
-        raise queue_full(f"At most {most:,} images may wait, and {waiting:,} do.")
+        raise Problem("queue-full", f"At most {most:,} images may wait, and {waiting:,} do.")
     return most - waiting
-
-
-def queue_full(detail: object) -> Problem:
-    """What is told where more images would wait than may."""
-    return Problem("queue-full", str(detail), retry_after=QUEUE_RETRY_S)
 
 
 def _begun(body: FinetuneJob) -> Training:

@@ -43,7 +43,7 @@ class Fenced:
     def _checked(self, entry: Entry) -> Entry:
         full = os.path.join(self._given, entry.path)
         if b".." in entry.path:
-            full = os.path.normpath(full)  # whose last part is the file
+            full = os.path.normpath(full)  # so that its folder is the one that the file lies in
         if not self._admits(os.path.dirname(full)):
             raise Problem(
                 "root-not-allowed",

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from api.context import Context
 from api.problems import Problem
 from api.schemas.submit import ClassifyJob, EvaluateJob
-from api.submission.asked import Asked, queue_full
+from api.submission.asked import Asked
 from api.submission.sources import Choice, Opener
 from api.submission.turns import Turns
 from store import uploads
@@ -44,8 +44,9 @@ class Watched:
         """Raises Stopped; Problem queue-full."""
         for n, entry in enumerate(self._turns.politely(iter(self._source), self._is_wanted), 1):
             if self._most is not None and n > self._most:
-                raise queue_full(
-                    f"The {self.description} holds more images than the {self._most:,} that may still wait."
+                raise Problem(
+                    "queue-full",
+                    f"The {self.description} holds more images than the {self._most:,} that may still wait.",
                 )
             yield entry
 

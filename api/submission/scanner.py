@@ -13,12 +13,11 @@ from dataclasses import dataclass, field
 
 from api.context import Context
 from api.problems import Problem, problem_of
-from api.submission.asked import Asked, queue_full
+from api.submission.asked import Asked
 from api.submission.planning import Planner
 from api.submission.turns import Stopped, Turns
 from store import scanning
 from store.errors import DatabaseUnavailable, ScanLost, StoreError
-from store.waiting import QueueFull
 
 log = logging.getLogger(__name__)
 
@@ -190,10 +189,7 @@ class Scanner:
             scanning.begin_again(database, job_id)
         with ExitStack() as stack:
             plan = self._planner.plan(ticket.asked, is_wanted, stack)
-            try:
-                scanning.fill(database, job_id, plan.job, plan.items, plan.ignored, chunk=CHUNK)
-            except QueueFull as error:
-                raise queue_full(error) from None
+            scanning.fill(database, job_id, plan.job, plan.items, plan.ignored, chunk=CHUNK)
         self._accepted(ticket)
 
     def _end(self, ticket: Ticket, problem: Problem | None) -> bool:

@@ -105,7 +105,7 @@ def test_without_any_broker_an_idle_worker_finds_the_job_and_a_killed_one_is_rep
 
 
 def test_without_any_broker_jobs_begin_about_as_soon(fake_home: Home, tmp_path: Path) -> None:
-    """Each one is submitted right after a look for work: with one every five seconds these waited for twenty."""
+    """Each one is submitted right after a look for work, and waits for the next one."""
     photos, jobs = tmp_path / "few", range(1, 6)
     write_images(photos, 3)
     fake_home.environment["PIXMILL_BROKER_URL"] = f"redis://127.0.0.1:{free_port()}/0"

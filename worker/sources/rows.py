@@ -144,8 +144,6 @@ def _is_named(names: Iterable[str]) -> bool:
 
 def _understood(row: Row) -> Row:
     """A row with its path under `file_name` and nothing but a true label under `label`."""
-    if "file_name" in row and "job_id" not in row:
-        return row
     if row.keys() >= OWN_RESULTS:
         kept = {"file_name": row["path"], "label": row.get("true_label"), "id": row.get("id")}
         return {name: value for name, value in kept.items() if value}
