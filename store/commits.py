@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection, func, select, update
 
 from store import tallies
 from store.claims import LEASE_S, close_attempt, owned
@@ -18,11 +17,9 @@ from store.failpoints import reach
 from store.rows import Lease, NewResult
 from store.states import ShardState
 from store.tables import items, memo, results, shards
-from store.writing import without_empty
+from store.writing import insert_rows, put_rows
 
 log = logging.getLogger(__name__)
-
-_RESULT = insert(results)
 
 
 def commit_slice(
@@ -79,7 +76,7 @@ def write_rows(connection: Connection, lease: Lease, rows: Sequence[NewResult]) 
     agreed = [_agrees(row, true.get(row.idx)) for row in rows]
     # A plain INSERT: a key that is there already means a bug, and must be heard of.
     values = [_values_of(lease, row, now, agrees) for row, agrees in zip(rows, agreed, strict=True)]
-    connection.execute(_RESULT, without_empty(values))
+    insert_rows(connection, results, values)
     return agreed
 
 
@@ -128,14 +125,8 @@ def remember(connection: Connection, lease: Lease, rows: Sequence[NewResult]) ->
             known[row.file_key] = {"key": row.file_key, "kind": "file", **place}
     if not known or lease.model_id is None:
         return
-    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
-    statement = dialect.insert(memo)
-    newer = {name: statement.excluded[name] for name in ("job_id", "idx")}
     # One order for all writers, so that two transactions never wait for each other in a circle.
-    connection.execute(
-        statement.on_conflict_do_update(index_elements=["key", "model_id"], set_=newer),
-        [known[key] for key in sorted(known)],
-    )
+    put_rows(connection, memo, [known[key] for key in sorted(known)], newer=("job_id", "idx"))
 
 
 def _check_complete(connection: Connection, lease: Lease) -> None:

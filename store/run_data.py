@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Row, delete, insert, text, update
+from sqlalchemy import Connection, Row, delete, text, update
 
 from store import tallies
 from store.claims import owned
@@ -16,6 +16,7 @@ from store.rows import Lease, NewResult
 from store.run_rows import Finding, FindingRow, RunItem, Survey
 from store.runs import fence
 from store.tables import findings, results, run_items, runs, shards
+from store.writing import insert_rows
 
 T = TypeVar("T")
 
@@ -36,7 +37,7 @@ def write_survey(database: Database, lease: Lease, survey: Survey) -> None:
     for items in _portions(survey.items):
         with database.write() as connection:
             run = fence(connection, lease)
-            connection.execute(insert(run_items), [_item_values(run, item) for item in items])
+            insert_rows(connection, run_items, [_item_values(run, item) for item in items])
     for failed in _portions(survey.failed):
         with database.write() as connection:
             fence(connection, lease)
@@ -44,7 +45,7 @@ def write_survey(database: Database, lease: Lease, survey: Survey) -> None:
     for found in _portions(survey.findings):
         with database.write() as connection:
             run = fence(connection, lease)
-            connection.execute(insert(findings), [_finding_values(run, finding) for finding in found])
+            insert_rows(connection, findings, [_finding_values(run, finding) for finding in found])
     with database.write(durable=True) as connection:
         run = fence(connection, lease)
         _conclude(connection, lease, run.id, survey)

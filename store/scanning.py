@@ -29,14 +29,13 @@ from store.run_moves import open_run
 from store.states import CLAIMABLE, JobKind, JobState, ShardState
 from store.tables import items, jobs, shards
 from store.waiting import check_room, line_up
-from store.writing import without_empty
+from store.writing import insert_rows
 
 CHUNK = 20_000  # items written per transaction, so that the write lock is never held for long
 CHUNK_S = 10.0
 SILENT_S = 300.0  # without a sign of life for this long, a scan may be taken over
 
 _SCAN = "scan"  # the key in a scanning job's options: {"token": …, "request": …}
-_ITEM = insert(items)
 _PROCESS = uuid.uuid4().hex
 
 
@@ -188,7 +187,7 @@ def _scan_of(options: str) -> dict[str, Any]:
 def _write_items(connection: Connection, job_id: int, start: int, chunk: Sequence[NewItem]) -> int:
     if chunk:
         values = [_item_values(job_id, start + n, item) for n, item in enumerate(chunk)]
-        connection.execute(_ITEM, without_empty(values))
+        insert_rows(connection, items, values)
     return len(chunk)
 
 
@@ -217,7 +216,7 @@ def _close(connection: Connection, job_id: int, job: NewJob, count: int, ignored
         for lo in range(0, count, max(1, size))
     ]
     for n in range(0, len(rows), CHUNK):
-        connection.execute(insert(shards), rows[n : n + CHUNK])
+        insert_rows(connection, shards, rows[n : n + CHUNK])
     values = {**_facts(job), "options": json.dumps(job.options), "n_items": count, "ignored": json.dumps(ignored)}
     connection.execute(_closing(), {**values, "job": job_id})
     if job.run is not None:
