@@ -33,6 +33,9 @@ FRESH_S = 1.5  # so old may the last commit be when a fault comes,
 PATIENCE_S = 4.0  # unless it came so long ago that it is not worth waiting for
 OPEN = "SELECT COUNT(*) FROM jobs WHERE state NOT IN ('done', 'done_with_errors', 'failed', 'cancelled', 'scanning')"
 HELD = "SELECT COUNT(*) FROM shards WHERE state = 'leased'"
+# A training that was cancelled when it had its model is whole: only its evaluation was left to do.
+FAILED = """SELECT j.id, j.kind, j.error FROM jobs j LEFT JOIN runs r ON r.job_id = j.id
+    WHERE j.state = 'failed' OR (j.state = 'cancelled' AND r.model_id IS NULL)"""
 Say = Callable[[str], None]
 
 
@@ -180,7 +183,7 @@ def _settle(world: World, pace: Pace, report: Report, say: Say) -> None:
         report.wrong.append(
             f"not done {DRAIN_S:.0f} s after the last fault: {jobs}; {shards}; silent {pace.silent_s:.0f} s"
         )
-    failed = world.rows("SELECT id, kind, error FROM jobs WHERE state IN ('failed', 'cancelled')")
+    failed = world.rows(FAILED)
     report.wrong += [f"job {row['id']} ({row['kind']}) did not succeed: {row['error']}" for row in failed]
     report.drain_s = time.monotonic() - begun
     say(f"{world.plan.kind}: quiet again after {report.drain_s:.1f} s")

@@ -5,10 +5,9 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 
 from store import jobs
-from store.errors import StoreError
+from store.errors import NothingToDo, StoreError
 from tests.chaos.crews import Missed
 from tests.chaos.faults import fault
 from tests.chaos.world import World
@@ -83,15 +82,17 @@ def resume(world: World, job_id: int) -> None:
 
 
 def retry(world: World, job_id: int) -> None:
-    """Take up a cancelled job again, once it is cancelled."""
+    """Take up a cancelled job again, once it is cancelled; not a training that was cancelled when it had its model."""
     deadline = time.monotonic() + CANCEL_S
     while time.monotonic() < deadline:
-        with suppress(StoreError):
-            if not world.number(f"SELECT COUNT(*) FROM jobs WHERE id = {job_id} AND state LIKE 'cancel%'"):
-                return
-            jobs.retry(world.database, job_id)
+        try:
+            if world.number(f"SELECT COUNT(*) FROM jobs WHERE id = {job_id} AND state LIKE 'cancel%'"):
+                jobs.retry(world.database, job_id)
             return
-        time.sleep(0.1)
+        except NothingToDo:
+            return
+        except StoreError:
+            time.sleep(0.1)
 
 
 def _open_job(world: World, rng: random.Random) -> int:

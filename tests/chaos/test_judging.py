@@ -8,9 +8,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
-from tests.chaos.dose import _odd_ends, _odd_versions
-from tests.chaos.samples import HOUR_S, Sample, Samples
+from store.catalog import register_model
+from store.database import Database
+from store.jobs import accept
+from store.rows import NewItem, NewJob, NewRun
+from store.tables import jobs, runs
+from tests.chaos.dose import FAILED, _odd_ends, _odd_versions
+from tests.chaos.samples import HOUR_S, TRAINING, Sample, Samples
 
 
 def world(folder: Path, *ends: tuple[int, int]) -> Any:
@@ -28,6 +34,41 @@ def test_a_kind_of_process_that_grows_is_told(tmp_path: Path, megabytes: int, fi
         for at in range(0, 3600, 5)
     ]
     assert len(samples.grown()) == found
+
+
+def test_processes_that_were_looked_at_for_moments_say_nothing_of_growth(tmp_path: Path) -> None:
+    samples = Samples(world(tmp_path))
+    samples.all = [
+        Sample("child", pid, at, 400 + at, int(1e8 + 1e6 * at), 20) for pid in range(5) for at in range(0, 595, 5)
+    ]
+    assert samples.grown() == []
+
+
+@pytest.mark.parametrize(("megabytes", "found"), [(100, 0), (200, 1)])
+def test_the_child_that_draws_reports_may_go_up_and_down(tmp_path: Path, megabytes: int, found: int) -> None:
+    samples = Samples(world(tmp_path))
+    samples.all = [
+        Sample(TRAINING, 7, at, at + 1, int(1e8 + 1e6 * megabytes * at / HOUR_S), 20) for at in range(0, 3600, 5)
+    ]
+    assert len(samples.grown()) == found
+
+
+def test_of_what_was_cancelled_only_a_training_without_its_model_did_not_succeed(database: Database) -> None:
+    model = register_model(database, ("birds", 1), "d" * 64, ["robin"], "{}", "/models/birds/1")
+
+    def training() -> NewJob:
+        run = NewRun(name="finches", recipe={"mode": "head"}, seed=7, base_model_id=model)
+        return NewJob(None, kind="finetune", queue="train", run=run)
+
+    trained, untrained, sorted_ = (
+        accept(database, job, iter([NewItem(b"a.jpg", label="robin")]))
+        for job in (training(), training(), NewJob(model))
+    )
+    with database.write() as connection:
+        connection.execute(update(runs).where(runs.c.job_id == trained).values(model_id=model))
+        connection.execute(update(jobs).values(state="cancelled"))
+        found = [row.id for row in connection.exec_driver_sql(FAILED)]
+    assert sorted(found) == [untrained, sorted_]
 
 
 def test_a_supervisor_that_ends_by_itself_is_told_unless_a_failpoint_did_it(tmp_path: Path) -> None:
