@@ -73,7 +73,7 @@ def _from_json(table: Table, names: tuple[str, ...], newer: tuple[str, ...] = ()
     """One statement for any number of rows, which come as one text.
 
     Row by row, each is a message to PostgreSQL, a statement run there and an answer: to commit a slice of results so
-    takes more than twice the CPU, here and there (./do bench inserts).
+    takes about twice the CPU, here and there (./do bench inserts).
     """
     given = [column(name, Text() if _is_bytes(table, name) else table.c[name].type) for name in names]
     text = cast(bindparam("rows", type_=Text), postgresql.JSON)
