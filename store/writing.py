@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from functools import cache
+from operator import itemgetter
 from typing import Any
 
 from pydantic_core import to_json
@@ -59,7 +60,7 @@ def without_empty(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """
     if not rows:
         return []
-    filled = [name for name in rows[0] if any(row[name] is not None for row in rows)]
+    filled = [name for name in rows[0] if list(map(itemgetter(name), rows)).count(None) < len(rows)]
     return [{name: row[name] for name in filled} for row in rows]
 
 
