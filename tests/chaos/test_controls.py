@@ -84,6 +84,8 @@ def scene(
     )  # a device's lock lies there
     home.environment |= {"PIXMILL_FAILPOINTS": str(points), "PYTHONPATH": CODE, "CHAOS_BREAK": broken}
     home.environment |= {"CHAOS_BATCH_S": str(batch_s)}
+    # On a busy machine a scene may take longer than a worker may stand still: who is stopped here is to come back.
+    home.environment |= {"PIXMILL_STALL_S": "600", "PIXMILL_ITEM_S": "600"}
     ready_home(home.path)
     if prepare is not None:
         prepare(home.path / "pixmill.db")
