@@ -21,7 +21,7 @@ HOUR_S = 3600.0
 TELLING_S = 600.0  # one process must have been looked at for so long before its slope is believed
 MOST_MB, MOST_FILES = 50.0, 20.0  # an hour; the pools of an allocator and of connections fill up, and then stay
 TRAINING = "training child"
-# Draws a report now and then, with Matplotlib: what an allocator keeps of that goes up and down by forty megabytes.
+# Draws a report now and then, with Matplotlib: what an allocator keeps of that goes up and down.
 MOST_MB_OF = {TRAINING: 150.0}
 
 
