@@ -87,7 +87,7 @@ def write(database: Database, slices: int, way: str) -> None:
     """Accept a job of so many slices and commit them; print what that took."""
     images = (slices + WARM) * SLICE
     with database.read() as connection:  # the pool has one connection, whose server process this is
-        server = connection.connection.driver_connection.info.backend_pid  # type: ignore[union-attr]
+        server = connection.connection.driver_connection.info.backend_pid  # type: ignore[union-attr]  # it is open here
     accepted, committed, seen = Spent(), Spent(), 0
     with accepted.count(server, images / 1000):
         found = (NewItem(b"folder/%d.jpg" % n, size=n, mtime_ns=n, label="a") for n in range(images))

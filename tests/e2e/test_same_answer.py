@@ -131,7 +131,6 @@ READS = (
     ("models", "show", "nothing"),
     ("models", "presets"),
     ("models", "presets", "--json"),
-    ("workers",),
     ("sql", "SELECT path, label, score FROM v_results ORDER BY path"),
     ("sql", "SELECT label, COUNT(*) AS n FROM v_results GROUP BY label", "--format", "csv"),
     ("sql", "SELECT 1 AS a, NULL AS b, 'c' AS c", "--json"),
@@ -148,27 +147,51 @@ READS = (
 )
 
 
-@pytest.mark.parametrize("command", READS, ids=" ".join)
-def test_a_question_has_one_answer(
-    place: Place,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    command: tuple[str, ...],
-) -> None:
-    words = [word.format(job=place.job, photos=place.photos) for word in command]
-    monkeypatch.chdir(tmp_path)
-    told = []
-    for env in (place.served.home.env(), place.served.env()):
+class Asker:
+    """Asks one and the same home twice, inside this process: as its own machine, then over its server."""
+
+    def __init__(self, place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        self._place, self._monkeypatch, self._capsys = place, monkeypatch, capsys
+
+    def ask(self, *command: str) -> list[tuple[int, str, str]]:
+        """The exit code, stdout and stderr of each."""
+        return [self._ask(command, env) for env in (self._place.served.home.env(), self._place.served.env())]
+
+    def _ask(self, command: tuple[str, ...], env: Mapping[str, str]) -> tuple[int, str, str]:
         for name in ("PIXMILL_SERVER", "PIXMILL_TOKEN"):
-            monkeypatch.delenv(name, raising=False)
+            self._monkeypatch.delenv(name, raising=False)
         for name, value in env.items():
-            monkeypatch.setenv(name, value)
-        code = run(words)
-        out, err = capsys.readouterr()
+            self._monkeypatch.setenv(name, value)
+        code = run([word.format(job=self._place.job, photos=self._place.photos) for word in command])
+        out, err = self._capsys.readouterr()
         assert out or err
-        told.append(((code, out), err))
-    assert told[1][0] == told[0][0], [err for _, err in told]
+        return code, out, err
+
+
+@pytest.fixture
+def asker(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Asker:
+    monkeypatch.chdir(tmp_path)
+    return Asker(place, monkeypatch, capsys)
+
+
+@pytest.mark.parametrize("command", READS, ids=" ".join)
+def test_a_question_has_one_answer(asker: Asker, command: tuple[str, ...]) -> None:
+    (code, out, err), there = asker.ask(*command)
+    assert there[:2] == (code, out), [err, there[2]]
+
+
+def test_the_workers_are_the_same(asker: Asker) -> None:
+    """But for the time at which each was last seen: a beat may come between the two answers."""
+    (code, out, err), there = asker.ask("workers")
+    assert (there[0], without_last_seen(there[1])) == (code, without_last_seen(out)), [err, there[2]]
+
+
+def without_last_seen(table: str) -> list[str]:
+    """The lines of a table of workers, each without its last column, a time."""
+    rows = table.splitlines()
+    assert rows[0].split()[-2:] == ["last", "seen"], table
+    assert len(rows) > 1, table
+    return [rows[0], *(re.sub(r"\s+\d{4}-\d\d-\d\dT[\d:.]+Z\s*$", "", row) for row in rows[1:])]
 
 
 # What changes things is done in two homes alike, one of them served; numbers and times are each home's own.
