@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import os
 import resource
 from collections.abc import Iterator
@@ -42,6 +44,16 @@ def be_ended_first(score: int) -> None:
     """Have the kernel end this process before others when memory runs out: 0 to 1000, the last one for first of all."""
     with suppress(OSError):  # not on macOS
         Path("/proc/self/oom_score_adj").write_text(str(score), encoding="ascii")
+
+
+def give_back() -> None:
+    """Hand the system what this process does not need any more, after work that took much and is rare.
+
+    Drawings hold themselves in circles, which Python looks for seldom once it is large; and glibc keeps what was freed.
+    """
+    gc.collect()
+    with suppress(AttributeError):  # other systems' libraries give it back by themselves
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _statm(pid: int, root: Path) -> list[int]:

@@ -21,8 +21,6 @@ HOUR_S = 3600.0
 TELLING_S = 600.0  # one process must have been looked at for so long before its slope is believed
 MOST_MB, MOST_FILES = 50.0, 20.0  # an hour; the pools of an allocator and of connections fill up, and then stay
 TRAINING = "training child"
-# Draws a report now and then, with Matplotlib: what an allocator keeps of that goes up and down.
-MOST_MB_OF = {TRAINING: 150.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +94,7 @@ class Samples:
         wrong = []
         for role, found in self._settled().items():
             memory, files = _slopes(found)
-            if memory > MOST_MB_OF.get(role, MOST_MB) or files > MOST_FILES:
+            if memory > MOST_MB or files > MOST_FILES:
                 wrong.append(f"the {role} processes grow: {_line(role, found)}")
         return wrong
 

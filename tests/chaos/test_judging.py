@@ -16,7 +16,7 @@ from store.jobs import accept
 from store.rows import NewItem, NewJob, NewRun
 from store.tables import jobs, runs
 from tests.chaos.dose import FAILED, _odd_ends, _odd_versions
-from tests.chaos.samples import HOUR_S, TRAINING, Sample, Samples
+from tests.chaos.samples import HOUR_S, Sample, Samples
 
 
 def world(folder: Path, *ends: tuple[int, int]) -> Any:
@@ -42,15 +42,6 @@ def test_processes_that_were_looked_at_for_moments_say_nothing_of_growth(tmp_pat
         Sample("child", pid, at, 400 + at, int(1e8 + 1e6 * at), 20) for pid in range(5) for at in range(0, 595, 5)
     ]
     assert samples.grown() == []
-
-
-@pytest.mark.parametrize(("megabytes", "found"), [(100, 0), (200, 1)])
-def test_the_child_that_draws_reports_may_go_up_and_down(tmp_path: Path, megabytes: int, found: int) -> None:
-    samples = Samples(world(tmp_path))
-    samples.all = [
-        Sample(TRAINING, 7, at, at + 1, int(1e8 + 1e6 * megabytes * at / HOUR_S), 20) for at in range(0, 3600, 5)
-    ]
-    assert len(samples.grown()) == found
 
 
 def test_of_what_was_cancelled_only_a_training_without_its_model_did_not_succeed(database: Database) -> None:

@@ -1,6 +1,7 @@
 """How much memory there is: the machine's, or what a control group leaves of it."""
 
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -66,3 +67,28 @@ def test_what_a_process_has_is_known_and_of_one_that_is_gone_nothing() -> None:
     assert taken is not None
     assert taken > 10 * MIB
     assert resident_bytes(2**30) is None
+
+
+WITH_WASTE = """
+import gc, os
+from worker.memory import MIB, give_back, resident_bytes
+gc.disable()
+before = resident_bytes(os.getpid())
+waste = [bytearray(2000) for _ in range(30_000)]
+kept = bytearray(2000)  # at the end of the heap, which cannot shrink by itself then
+waste.append(waste)
+del waste
+wasted = resident_bytes(os.getpid())
+give_back()
+print((wasted - before) // MIB, (resident_bytes(os.getpid()) - before) // MIB)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other libraries keep what they keep")
+def test_what_lies_in_circles_or_free_is_given_back() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WITH_WASTE], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
+    wasted, left = map(int, done.stdout.split())
+    assert wasted >= 50
+    assert left <= 10

@@ -18,6 +18,7 @@ from store.runs import fail_run, finish_run, previous_error, run_of_job, wanted
 from store.sweep import finish_jobs
 from worker.devices import Device
 from worker.heartbeat import Heartbeat
+from worker.memory import give_back
 from worker.place import Place
 from worker.room import NoRoom, Patience, lacking
 from worker.settings import Settings
@@ -52,6 +53,7 @@ class TrainingStation:
             self._lease = lease
             self._work(lease)
             self._lease = None
+            give_back()  # its report is drawn here
         finish_jobs(self._database)
         self.place.report("idle")
 
