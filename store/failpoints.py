@@ -3,12 +3,12 @@
 They are there only where PIXMILL_FAILPOINTS names a folder when the process starts. The file `<folder>/<name>` arms the
 point of that name; it says one of
 
-    kill | stop | sleep SECONDS | raise | exit STATUS
+    kill | stop | hold | sleep SECONDS | raise | exit STATUS
 
-that is, SIGKILL or SIGSTOP to this process itself, a wait, DatabaseUnavailable (at `publish.…` ConnectionError, as of a
-broker), or an end without any clean-up. With `after 3` in front, the first three times that a process comes by do
-nothing. It happens once: whoever removes the file does what it says, and adds a line `name action pid time` to
-`<folder>/fired.log` first.
+that is, SIGKILL or SIGSTOP to this process itself, a wait until somebody makes the file `<folder>/<pid>.go`, a wait of
+some time, DatabaseUnavailable (at `publish.…` ConnectionError, as of a broker), or an end without any clean-up. With
+`after 3` in front, the first three times that a process comes by do nothing. It happens once: whoever removes the file
+does what it says, and adds a line `name action pid time` to `<folder>/fired.log` first.
 """
 
 import os
@@ -62,7 +62,7 @@ class Armed:
         action = self._take(name)
         if action:
             self._note(name, action)
-            _act(name, action.split())
+            self._act(name, action.split())
 
     def _take(self, name: str) -> str:
         """What is to be done now; nothing where the point is not armed, or another process was quicker."""
@@ -88,23 +88,29 @@ class Armed:
         os.write(log, line.encode())  # one write: lines of several processes do not mix
         os.close(log)
 
-
-def _act(name: str, words: list[str]) -> None:
-    match words:
-        case ["kill"]:
-            os.kill(os.getpid(), signal.SIGKILL)
-        case ["stop"]:
-            # To this thread: sent to the process, it could be another one's, and this one would run on for a moment.
-            signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
-        case ["sleep", seconds]:
-            time.sleep(float(seconds))
-        case ["raise"]:
-            error = ConnectionError if name.startswith("publish.") else DatabaseUnavailable
-            raise error(f"The failpoint {name} was told to fail.")
-        case ["exit", status]:
-            os._exit(int(status))
-        case _:
-            raise ValueError(f"{name}: expected kill, stop, sleep SECONDS, raise or exit STATUS; got {' '.join(words)}")
+    def _act(self, name: str, words: list[str]) -> None:
+        match words:
+            case ["kill"]:
+                os.kill(os.getpid(), signal.SIGKILL)
+            case ["stop"]:
+                # To this thread: sent to the process, it may be another's, and this one would run on for a moment.
+                signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
+            case ["hold"]:
+                gate = self._folder / f"{os.getpid()}.go"
+                while not gate.exists():
+                    time.sleep(0.01)
+                gate.unlink()
+            case ["sleep", seconds]:
+                time.sleep(float(seconds))
+            case ["raise"]:
+                error = ConnectionError if name.startswith("publish.") else DatabaseUnavailable
+                raise error(f"The failpoint {name} was told to fail.")
+            case ["exit", status]:
+                os._exit(int(status))
+            case _:
+                raise ValueError(
+                    f"{name}: expected kill, stop, hold, sleep SECONDS, raise or exit STATUS; got {' '.join(words)}"
+                )
 
 
 def _nothing(name: str) -> None:

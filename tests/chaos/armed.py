@@ -275,6 +275,17 @@ def resume(pid: int) -> None:
     os.kill(pid, signal.SIGCONT)
 
 
+def stand_still(points: Path, pid: int, database: Database) -> None:
+    """Stop a process that holds at a point, with none of its threads in the middle of a write to SQLite.
+
+    There is one writer there: whoever stands still as that one stops everybody, and no shard changes hands.
+    """
+    with database.write():
+        os.kill(pid, signal.SIGSTOP)
+        eventually(lambda: is_stopped(pid), what="the stop")
+    (points / f"{pid}.go").touch()  # for when it goes on
+
+
 def is_stopped(pid: int) -> bool:
     """Whether a process has been stopped by a signal."""
     return psutil.Process(pid).status() == psutil.STATUS_STOPPED

@@ -23,6 +23,7 @@ from models.registry import Registry
 from store.database import Database
 from store.errors import StoreError
 from store.sweep import sweep
+from tests.chaos.armed import stand_still
 from tests.chaos.oracle import Verdict, judge
 from tests.chaos.world import CODE
 from tests.databases import ready_home
@@ -118,15 +119,17 @@ def zombie(folder: Path, broken: str = "", prepare: Callable[[Path], None] | Non
     """A worker stands still with results in hand; its shard goes to another one; then both want to write."""
     # A batch takes longer than a slice may be old: both have some rows, and more to come.
     with scene(folder, broken, batch_s=1.1, prepare=prepare) as on:
-        on.arm("slice.before", "stop")
+        on.arm("slice.before", "hold")
         with workers(on):
             eventually(lambda: len(on.fired()) == 1, PATIENCE_S, "the first worker's stop")
-            on.arm("slice.before", "stop")
+            stand_still(on.points, on.fired()[0], on.database)
+            on.arm("slice.before", "hold")
             leased = "SELECT COUNT(*) FROM shards WHERE state = 'leased'"
             eventually(lambda: on.swept(leased) == 0 or len(on.fired()) == 2, PATIENCE_S, "the end of the first lease")
             eventually(lambda: len(on.fired()) == 2, PATIENCE_S, "the second worker's stop")
             first, second = on.fired()
             assert first != second
+            stand_still(on.points, second, on.database)
             os.kill(first, signal.SIGCONT)
             answered = (
                 "SELECT (SELECT COUNT(*) FROM results) + (SELECT COUNT(*) FROM counters WHERE name LIKE 'fenced%')"

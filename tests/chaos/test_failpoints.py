@@ -17,7 +17,18 @@ from _pytest.mark.structures import ParameterSet
 
 from store import jobs
 from store.failpoints import NAMES
-from tests.chaos.armed import LEASE_S, PATIENCE_S, ROUNDS, World, at_ease, is_stopped, quantiles, resume, world
+from tests.chaos.armed import (
+    LEASE_S,
+    PATIENCE_S,
+    ROUNDS,
+    World,
+    at_ease,
+    is_stopped,
+    quantiles,
+    resume,
+    stand_still,
+    world,
+)
 from tests.databases import ready
 from tests.running import command_of, eventually
 from tests.servers import new_postgres_database
@@ -161,9 +172,9 @@ def test_a_sweeper_killed_while_it_ends_a_lease_ends_it_the_next_time(
 ) -> None:
     here = worlds[engine]
     here.start()
-    here.points.arm("slice.before", "stop")
+    here.points.arm("slice.before", "hold")
     job = here.submit()
-    here.points.wait("slice.before")
+    stand_still(here.points.folder, here.points.wait("slice.before").pid, here.database)
     here.points.arm(name)
     killed = here.points.wait(name)
     here.revive()

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from store.counters import FENCED_COMMITS
-from tests.chaos.armed import LEASE_S, PATIENCE_S, SHARD, Firing, World, is_stopped, resume, world
+from tests.chaos.armed import LEASE_S, PATIENCE_S, SHARD, Firing, World, is_stopped, resume, stand_still, world
 from tests.databases import ready
 from tests.running import eventually
 from tests.servers import new_postgres_database
@@ -29,10 +29,14 @@ def both_at_work(here: World) -> None:
 
 def overtaken(here: World, point: str, items: int) -> tuple[int, Firing]:
     """A job of which one worker is stopped at a point for three leases, until the other one has done it all."""
-    here.points.arm(point, "stop")
+    inside = point.startswith("commit.")  # with its transaction open
+    here.points.arm(point, "stop" if inside else "hold")
     job = here.submit(items)
     stopped = here.points.wait(point)
-    eventually(lambda: is_stopped(stopped.pid), what="the stop")
+    if inside:
+        eventually(lambda: is_stopped(stopped.pid), what="the stop")
+    else:
+        stand_still(here.points.folder, stopped.pid, here.database)
     eventually(lambda: here.state(job) == "done", PATIENCE_S, "the job without the stopped worker")
     eventually(lambda: time.time() > stopped.time + 3 * LEASE_S, what="the third lease's end")
     assert is_stopped(stopped.pid)

@@ -12,6 +12,7 @@ from cli.up import _api_program
 from store import failpoints
 from store.errors import DatabaseUnavailable
 from store.failpoints import NAMES, Armed, reach
+from tests.running import eventually
 from worker.devices import CPU
 from worker.settings import Settings
 from worker.supervisor import Supervisor
@@ -63,6 +64,21 @@ def test_a_point_fires_once_and_says_so(tmp_path: Path) -> None:
         armed.reach("commit.after")
     armed.reach("commit.after")
     assert len((tmp_path / "fired.log").read_text().splitlines()) == 1
+
+
+def test_a_process_holds_at_a_point_until_it_may_go_on(tmp_path: Path) -> None:
+    (tmp_path / "slice.before").write_text("hold")
+    program = "from store.failpoints import reach; reach('slice.before'); print('on')"
+    command = [sys.executable, "-c", program]
+    environment = {"PIXMILL_FAILPOINTS": str(tmp_path)}
+    with subprocess.Popen(command, env=environment, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as process:
+        log = tmp_path / "fired.log"
+        eventually(lambda: log.exists() and log.read_text().endswith("\n"), what="the point")
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.3)
+        (tmp_path / f"{process.pid}.go").touch()
+        assert process.communicate(timeout=20)[0] == "on\n"
+    assert not list(tmp_path.glob("*.go"))
 
 
 def test_a_point_that_nobody_knows_or_a_deed_that_nobody_can_do_is_an_error(tmp_path: Path) -> None:
