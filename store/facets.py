@@ -33,7 +33,7 @@ from sqlalchemy.sql.functions import FunctionElement
 from store.database import Database
 from store.insights import read_job
 from store.joining import InOrder
-from store.narrowing import Part, narrowest
+from store.narrowing import Part
 from store.question import Question, question
 from store.results import FAILED, Filter, named_conditions, score_range
 from store.rows import JobRow
@@ -91,7 +91,7 @@ def facets(database: Database, job_id: int, chosen: Filter, limit: int = 100) ->
             return _of_tallies(connection, job_id, limit)
         read_job(connection, job_id)
         asked = _asked(connection, job_id, chosen)
-        part = narrowest(connection, asked.parts, WINDOW)
+        part = asked.narrowest(connection, asked.parts, WINDOW)
         query = asked.once(("counts", part), partial(_counts, asked, part))
         counted = connection.execute(query, {"beyond": WINDOW + 1, "labels": limit}).all()
     return _of_counts(counted)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,23 +19,24 @@ class Part:
     """A part of a job that holds all that a filter chooses: `query` selects `job_id` and `idx` of its results.
 
     `says`: the fields of the filter that it answers in full. `count`: the statement that counts it, no further than
-    `beyond`, with its other values.
+    `beyond`.
     """
 
     query: Select[Any]
     says: frozenset[str]
     count: Select[Any]
-    values: Mapping[str, Any]
 
 
-def narrowest(connection: Connection, parts: Sequence[Part], most: int) -> Part | None:
-    """The smallest part; None where each has more than `most` rows."""
-    found = []
-    for part in parts:
-        count = connection.scalar(part.count, {**part.values, "beyond": most + 1}) or 0
-        if count <= most:
-            found.append((count, part))
-    return min(found, key=lambda counted: counted[0], default=(0, None))[1]
+def counts_of(parts: Sequence[Part]) -> Select[Any]:
+    """How many rows each part has, at once; of some no further than `beyond`."""
+    return select(*(part.count.scalar_subquery() for part in parts))
+
+
+def narrowest(connection: Connection, parts: Sequence[Part], counts: Select[Any], most: int) -> Part | None:
+    """The smallest part; None where each has more than `most` rows. `counts` as `counts_of` makes it of these parts."""
+    counted = zip(connection.execute(counts, {"beyond": most + 1}).one(), parts, strict=True)
+    few = [(count or 0, part) for count, part in counted if (count or 0) <= most]
+    return min(few, key=lambda found: found[0], default=(0, None))[1]
 
 
 def parts_of(job_id: int, chosen: Filter) -> tuple[Part, ...]:
@@ -49,23 +50,23 @@ def _tallied(job_id: int, chosen: Filter) -> Iterator[Part]:
     scores = score_range(chosen, results.c.score)
     if chosen.label is not None:
         query = rows.where(results.c.label == chosen.label, *scores)
-        yield Part(query, frozenset({"label", "score"}), *_one(job_id, "label", chosen.label))
+        yield Part(query, frozenset({"label", "score"}), _one(job_id, "label", chosen.label))
     if chosen.error_code is not None:
         query = rows.where(FAILED, results.c.error_code == chosen.error_code)
-        yield Part(query, frozenset({"error_code"}), *_one(job_id, "error_code", chosen.error_code))
+        yield Part(query, frozenset({"error_code"}), _one(job_id, "error_code", chosen.error_code))
     if chosen.status == "failed":
-        yield Part(rows.where(FAILED), frozenset({"status"}), _ALL, {"job_id": job_id, "kind": "error_code"})
+        yield Part(rows.where(FAILED), frozenset({"status"}), _all(job_id, "error_code"))
     if scores:
-        yield Part(rows.where(OK, *scores), frozenset({"score"}), *_of_scores(job_id, chosen))
+        yield Part(rows.where(OK, *scores), frozenset({"score"}), _of_scores(job_id, chosen))
     if chosen.wrong:
-        yield Part(rows.where(WRONG, *scores), frozenset({"wrong", "score"}), *_one(job_id, "agrees", "0"))
+        yield Part(rows.where(WRONG, *scores), frozenset({"wrong", "score"}), _one(job_id, "agrees", "0"))
 
 
 def _by_item(job_id: int, chosen: Filter) -> Iterator[Part]:
     """Those that an index of the items or the corrections knows; counted, but no further than they may have."""
     for says, query in _item_queries(job_id, chosen):
         bounded = query.limit(bindparam("beyond", type_=Integer)).subquery()
-        yield Part(query, frozenset(says), select(func.count()).select_from(bounded), {})
+        yield Part(query, frozenset(says), select(func.count()).select_from(bounded))
 
 
 def _item_queries(job_id: int, chosen: Filter) -> Iterator[tuple[tuple[str, ...], Select[Any]]]:
@@ -81,20 +82,18 @@ def _item_queries(job_id: int, chosen: Filter) -> Iterator[tuple[tuple[str, ...]
         yield (), select(c.job_id, c.idx).where(c.job_id == job_id).distinct()
 
 
-_ALL = select(func.coalesce(func.sum(tallies.c.n), 0)).where(
-    tallies.c.job_id == bindparam("job_id"), tallies.c.kind == bindparam("kind")
-)
-_ONE = _ALL.where(tallies.c.value == bindparam("value"))
-_BETWEEN = _ALL.where(tallies.c.value.between(bindparam("low"), bindparam("high")))
+def _all(job_id: int, kind: str) -> Select[Any]:
+    """How many results have any value of a kind, as it is kept."""
+    n = tallies.c.n
+    return select(func.coalesce(func.sum(n), 0)).where(tallies.c.job_id == job_id, tallies.c.kind == kind)
 
 
-def _one(job_id: int, kind: str, value: str) -> tuple[Select[Any], Mapping[str, Any]]:
-    """How many results have a value, as it is kept."""
-    return _ONE, {"job_id": job_id, "kind": kind, "value": value}
+def _one(job_id: int, kind: str, value: str) -> Select[Any]:
+    return _all(job_id, kind).where(tallies.c.value == value)
 
 
-def _of_scores(job_id: int, chosen: Filter) -> tuple[Select[Any], Mapping[str, Any]]:
+def _of_scores(job_id: int, chosen: Filter) -> Select[Any]:
     """No fewer than have a score in the range: whole bins are counted."""
     high = 1.0 if chosen.max_score is None else chosen.max_score
-    bins = {"low": f"{bin_of(chosen.min_score or 0.0):02}", "high": f"{bin_of(high):02}"}
-    return _BETWEEN, {"job_id": job_id, "kind": "score", **bins}
+    first, last = f"{bin_of(chosen.min_score or 0.0):02}", f"{bin_of(high):02}"
+    return _all(job_id, "score").where(tallies.c.value.between(first, last))

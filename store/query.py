@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar
 from sqlalchemy import Connection, Select
 
 from store.database import Database
-from store.narrowing import Part, narrowest
+from store.narrowing import Part
 from store.question import Question, keyed, question
 from store.results import Filter, Head, ResultRow, check_there, head_of, stream, to_row
 from store.way import Key, Order, way_of
@@ -103,9 +103,8 @@ class _Search:
         """
         asked = self.asked
         if not self._by_number:
-            return narrowest(self.connection, asked.parts, FEW)
-        others = [part for part in asked.parts if not part.says or not part.says <= asked.way.says]
-        return narrowest(self.connection, others, FEW_NUMBERS)
+            return asked.narrowest(self.connection, asked.parts, FEW)
+        return asked.narrowest(self.connection, asked.others, FEW_NUMBERS)
 
     @property
     def _by_number(self) -> bool:

@@ -12,7 +12,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from sqlalchemy import BindParameter, ColumnElement, Connection, Integer, Select, bindparam, select
 
-from store.narrowing import Part, parts_of
+from store.narrowing import Part, counts_of, narrowest, parts_of
 from store.results import Filter, named_conditions, rows_query
 from store.way import Key, Order, way_of
 
@@ -55,6 +55,19 @@ class Question:
     def parts(self) -> tuple[Part, ...]:
         """Every part of the job that an index knows, and that holds all that the filter chooses."""
         return parts_of(self.job_id, self.chosen)
+
+    @cached_property
+    def others(self) -> tuple[Part, ...]:
+        """Those of them that say something of the filter that the way does not."""
+        return tuple(part for part in self.parts if not part.says or not part.says <= self.way.says)
+
+    def narrowest(self, connection: Connection, parts: tuple[Part, ...], most: int) -> Part | None:
+        """The smallest of some of its parts; None where each has more than `most` rows."""
+        return narrowest(connection, parts, self._counts(parts), most) if parts else None
+
+    @_once
+    def _counts(self, parts: tuple[Part, ...]) -> Select[Any]:
+        return counts_of(parts)
 
     def once(self, key: object, build: Callable[[], T]) -> T:
         """What was built by this name before, or is now. Two threads at once may both build it."""
