@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Select, exists, select
+from sqlalchemy import ColumnElement, Connection, Select, exists, select, true
 
 from store.database import Database
 from store.query import Page, page
@@ -49,22 +49,19 @@ def _jobs(
     connection: Connection, scope: Scope, chosen: Filter, start: int | None, *, begun: bool
 ) -> tuple[list[int], list[int]]:
     """The next JOBS jobs of a scope, and those of them that have what the filter asks for as far as tallies know."""
-    query: Select[Any] = select(jobs.c.id).where(jobs.c.kind == "classify").order_by(jobs.c.id.desc()).limit(JOBS)
+    has: ColumnElement[bool] = true()
+    if chosen.label is not None:
+        of_label = (tallies.c.job_id == jobs.c.id, tallies.c.kind == "label", tallies.c.value == chosen.label)
+        has = exists().where(*of_label, tallies.c.n > 0)
+    query: Select[Any] = select(jobs.c.id, has.label("has")).where(jobs.c.kind == "classify")
     if scope.owner is not None:
         query = query.where(jobs.c.owner == scope.owner)
     if scope.model is not None:
         query = query.where(jobs.c.model_id.in_(_models(connection, scope.model)))
     if start is not None:
         query = query.where(jobs.c.id <= start if begun else jobs.c.id < start)
-    considered = [int(number) for (number,) in connection.execute(query)]
-    if chosen.label is None or not considered:
-        return considered, considered
-    has = exists().where(
-        tallies.c.job_id == jobs.c.id, tallies.c.kind == "label", tallies.c.value == chosen.label, tallies.c.n > 0
-    )
-    fit = select(jobs.c.id).where(jobs.c.id.in_(considered), has)
-    known = {int(number) for (number,) in connection.execute(fit)}
-    return considered, [number for number in considered if number in known]
+    rows = connection.execute(query.order_by(jobs.c.id.desc()).limit(JOBS)).all()
+    return [row.id for row in rows], [row.id for row in rows if row.has]
 
 
 def _models(connection: Connection, reference: str) -> list[int]:

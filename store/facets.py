@@ -35,7 +35,7 @@ from store.insights import read_job
 from store.joining import InOrder
 from store.narrowing import Part
 from store.question import Question, question
-from store.results import FAILED, Filter, named_conditions, score_range
+from store.results import FAILED, Filter, Head, check_there, head_of, named_conditions, score_range
 from store.rows import JobRow
 from store.tables import items, results, tallies
 from store.tallies import BINS, tallies_of
@@ -84,17 +84,17 @@ class Summary:
     agreement: tuple[int, int]
 
 
-def facets(database: Database, job_id: int, chosen: Filter, limit: int = 100) -> Facets:
+def facets(database: Database, job: int | Head, chosen: Filter, limit: int = 100) -> Facets:
     """Counts under a filter, at most `limit` labels. Without a filter they cost nothing. Raises UnknownJob."""
     with database.read() as connection:
         if chosen == Filter():
-            return _of_tallies(connection, job_id, limit)
-        read_job(connection, job_id)
-        asked = _asked(connection, job_id, chosen)
+            return _of_tallies(connection, job.job_id if isinstance(job, Head) else job, limit)
+        asked = _asked(connection, head_of(connection, job).job_id, chosen)
         part = asked.narrowest(connection, asked.parts, WINDOW)
         query = asked.once(("counts", part), partial(_counts, asked, part))
-        counted = connection.execute(query, {"beyond": WINDOW + 1, "labels": limit}).all()
-    return _of_counts(counted)
+        found = _of_counts(connection.execute(query, {"beyond": WINDOW + 1, "labels": limit}))
+        check_there(connection, job, range(found.seen))
+    return found
 
 
 def summary(database: Database, job_id: int, limit: int = 10) -> Summary:
@@ -153,12 +153,15 @@ def _counts(asked: Question, part: Part | None) -> CompoundSelect[Any]:
     """Counts: of what is looked at; of the labels of what the filter chooses; of everything else about it."""
     r, i, chosen = results.c, items.c, asked.chosen
     seen, says = _seen(asked, part)
-    found = InOrder(seen, results, and_(r.job_id == seen.c.job_id, r.idx == seen.c.idx))
     left = {name: condition for name, condition in named_conditions(chosen) if name not in says | {"score"}}
     if "score" not in says:
         left |= {f"score {n}": condition for n, condition in enumerate(score_range(chosen, r.score + 0.0))}
+    result = (results, and_(r.job_id == seen.c.job_id, r.idx == seen.c.idx))
+    item = (items, and_(i.job_id == seen.c.job_id, i.idx == seen.c.idx))
     if left.keys() & {"true_label", "path_prefix", "glob"}:
-        found = found.then(items, and_(i.job_id == r.job_id, i.idx == r.idx))
+        found = InOrder(seen, *item).then(*result)  # of an image that does not fit no result is read
+    else:
+        found = InOrder(seen, *result)
     score = case((r.score >= 1, BINS - 1), else_=_whole(r.score * BINS))
     columns = (r.label, r.status, r.error_code, cast(r.agrees, Integer).label("agrees"), score.label("score"))
     fit = select(*columns).select_from(found).where(*left.values()).cte("fit").prefix_with("MATERIALIZED")

@@ -53,8 +53,8 @@ def get_facets(
     request: Request, here: Here, caller: Reader, job: JobId, asked: Annotated[FacetsAsked, Query()]
 ) -> Response:
     """Counts of labels, failures, agreement and scores; without a filter exact, whatever the job's size."""
-    may_see_job(here, caller, job)
-    return json_response(request, facets_record(facets(here.database, job, asked.filter(), asked.limit)))
+    head = may_see_job(here, caller, job)
+    return json_response(request, facets_record(facets(here.database, head, asked.filter(), asked.limit)))
 
 
 @router.get(
