@@ -15,6 +15,7 @@ from sqlalchemy.pool import QueuePool
 
 from store.database import ACKNOWLEDGED_S, Database
 from store.errors import DatabaseUnavailable, StoreError
+from store.question import REMEMBERED
 from tests.servers import new_postgres_database
 
 REQUEST_THREADS = 40  # of the framework, unless it is told otherwise
@@ -114,6 +115,17 @@ def test_a_postgresql_whose_machine_is_gone_is_noticed(postgres: str) -> None:
                 assert probes[0] + probes[1] * probes[2] <= 30
         database.close()
         relay.join(30)
+
+
+def test_the_statements_of_all_remembered_questions_stay_prepared(postgres: str) -> None:
+    database = Database(new_postgres_database(postgres))
+    with database.read() as connection:
+        for _ in range(10):
+            for n in range(2 * REMEMBERED):
+                connection.exec_driver_sql(f"SELECT {n}")
+        kept = connection.scalar(text("SELECT COUNT(*) FROM pg_prepared_statements"))
+    database.close()
+    assert kept == 2 * REMEMBERED
 
 
 def _relay(door: socket.socket, path: str) -> None:

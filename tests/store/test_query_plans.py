@@ -138,6 +138,12 @@ def test_counts_read_rows_by_their_keys(big: Database) -> None:
         assert "AUTOMATIC" not in found
 
 
+def test_counts_read_no_result_of_an_item_that_does_not_fit(big: Database) -> None:
+    said = noted(big, lambda: facets(big, JOB, Filter(glob="*1.jpg", wrong=True)))
+    (fit,) = (statement.partition("fit AS")[2] for statement, _ in said if "fit AS" in statement)
+    assert fit.index("items.idx = seen.idx") < fit.index("results.idx = seen.idx")
+
+
 def test_results_of_a_true_label_are_neither_counted_nor_sorted_in_postgresql(rows: Database) -> None:
     """Its index has them by number. SQLite would take the key of the whole job for that, so it sorts the numbers."""
     said = [statement for statement, _ in noted(rows, lambda: page(rows, JOB, Filter(true_label="wren"), "item", 50))]

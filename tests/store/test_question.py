@@ -16,6 +16,7 @@ from store.results import Filter, rows_query
 from store.way import Order
 from tests.databases import ready
 from tests.mixed_results import mixed_job
+from tests.store.statements import noted
 
 QUESTIONS: list[tuple[Filter, Order]] = [
     (Filter(), "newest"),
@@ -81,6 +82,21 @@ def test_counts_too(database: Database, monkeypatch: pytest.MonkeyPatch) -> None
     chosen = Filter(label="wren", status="ok")
     assert facets.facets(database, 1, chosen) == facets.facets(database, 1, chosen)
     assert noted == ["label", "seen", "rest"]
+
+
+def test_every_part_is_counted_by_one_statement(database: Database) -> None:
+    chosen = Filter(label="wren", wrong=True, path_prefix="a/")
+    said = [statement for statement, _ in noted(database, lambda: query.page(database, 1, chosen, "newest", 5))]
+    (counts,) = (statement for statement in said if statement.startswith("SELECT (SELECT"))
+    assert (counts.count("FROM tallies"), counts.count("FROM items")) == (2, 1)
+    # The same numbers as one after the other: a part is chosen by them.
+    with database.read() as connection:
+        asked = question.question(connection, 1, chosen, "newest")
+        sizes = [len(connection.execute(part.query).all()) for part in asked.parts]
+        part = asked.narrowest(connection, asked.parts, max(sizes))
+        assert asked.narrowest(connection, asked.parts, min(sizes) - 1) is None
+    assert part is asked.parts[sizes.index(min(sizes))]
+    assert min(sizes) < max(sizes)
 
 
 def test_no_more_are_remembered_than_fit(database: Database) -> None:
