@@ -35,7 +35,7 @@ from store.insights import read_job
 from store.joining import InOrder
 from store.narrowing import Part
 from store.question import Question, question
-from store.results import FAILED, Filter, Head, check_there, head_of, named_conditions, score_range
+from store.results import FAILED, OF_ITEMS, Filter, Head, check_there, head_of, named_conditions, score_range
 from store.rows import JobRow
 from store.tables import items, results, tallies
 from store.tallies import BINS, tallies_of
@@ -158,7 +158,7 @@ def _counts(asked: Question, part: Part | None) -> CompoundSelect[Any]:
         left |= {f"score {n}": condition for n, condition in enumerate(score_range(chosen, r.score + 0.0))}
     result = (results, and_(r.job_id == seen.c.job_id, r.idx == seen.c.idx))
     item = (items, and_(i.job_id == seen.c.job_id, i.idx == seen.c.idx))
-    if left.keys() & {"true_label", "path_prefix", "glob"}:
+    if left.keys() & OF_ITEMS:
         found = InOrder(seen, *item).then(*result)  # of an image that does not fit no result is read
     else:
         found = InOrder(seen, *result)

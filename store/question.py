@@ -10,10 +10,12 @@ from collections.abc import Callable
 from functools import cached_property, lru_cache, partial, wraps
 from typing import Any, ParamSpec, TypeVar
 
-from sqlalchemy import BindParameter, ColumnElement, Connection, Integer, Select, bindparam, select
+from sqlalchemy import BindParameter, ColumnElement, Connection, Integer, Select, and_, bindparam, select
 
+from store.joining import InOrder
 from store.narrowing import Part, counts_of, narrowest, parts_of
-from store.results import Filter, named_conditions, rows_query
+from store.results import OF_ITEMS, Filter, named_conditions, rows_query
+from store.tables import results
 from store.way import Key, Order, way_of
 
 REMEMBERED = 128  # questions, a hundred kilobytes each, half as much again with their counts
@@ -76,6 +78,10 @@ class Question:
         found: T = self._built[key]
         return found
 
+    def _asks_items(self, said: frozenset[str]) -> bool:
+        """Whether something of an item has to be checked."""
+        return any(name in OF_ITEMS and name not in said for name, _ in named_conditions(self.chosen))
+
     @_once
     def left(self, said: frozenset[str]) -> list[ColumnElement[bool]]:
         """What of the filter has to be checked row by row."""
@@ -128,11 +134,18 @@ class Question:
 
     @_once
     def sorted(self, part: Part, *, after: bool) -> Select[Any]:
-        """A small part of the job, read whole and sorted."""
-        first = part.query.cte("few").prefix_with("MATERIALIZED")
-        behind = self.way.part(self._after if after else None)
-        query = rows_query(self.job_id, first).where(*behind, *self.left(part.says))
-        return query.order_by(*self.way.order).limit(_ROWS)
+        """A small part of the job, read whole and sorted.
+
+        Where nothing is asked of the items, theirs are looked up after that, for the page only.
+        """
+        few = part.query.cte("few").prefix_with("MATERIALIZED")
+        fit = (*self.way.part(self._after if after else None), *self.left(part.says))
+        if self.way.table is not results or self._asks_items(part.says):
+            return rows_query(self.job_id, few).where(*fit).order_by(*self.way.order).limit(_ROWS)
+        joined = InOrder(few, results, and_(results.c.job_id == few.c.job_id, results.c.idx == few.c.idx))
+        chosen = select(results.c.job_id, results.c.idx).select_from(joined).where(*fit)
+        first = chosen.order_by(*self.way.order).limit(_ROWS).cte("page").prefix_with("MATERIALIZED")
+        return rows_query(self.job_id, first).order_by(*self.way.order)
 
 
 @lru_cache(maxsize=REMEMBERED)

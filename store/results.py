@@ -184,6 +184,9 @@ def conditions(chosen: Filter) -> list[ColumnElement[bool]]:
     return [condition for _, condition in named_conditions(chosen)]
 
 
+OF_ITEMS = frozenset({"true_label", "path_prefix", "glob"})  # fields of a filter that say something of the item
+
+
 def named_conditions(chosen: Filter) -> Iterator[tuple[str, ColumnElement[bool]]]:
     """Each condition of a filter with the name of its field.
 

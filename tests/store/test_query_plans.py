@@ -138,6 +138,22 @@ def test_counts_read_rows_by_their_keys(big: Database) -> None:
         assert "AUTOMATIC" not in found
 
 
+@pytest.mark.parametrize(
+    ("chosen", "late"), [(Filter(label="wren"), True), (Filter(label="wren", glob="*1.jpg"), False)]
+)
+def test_of_a_small_part_the_items_of_one_page_are_read_unless_they_are_asked_for(
+    rows: Database, monkeypatch: pytest.MonkeyPatch, chosen: Filter, late: bool
+) -> None:
+    monkeypatch.setattr(module, "FEW", 100_000)
+    *_, (statement, _) = noted(rows, lambda: page(rows, JOB, chosen, "newest", 5))
+    chosen_first, _, shown = statement.partition("page AS MATERIALIZED")
+    assert bool(shown) is late
+    assert ("items" in chosen_first) is not late
+    every = page(rows, JOB, chosen, "newest", 1_000).rows
+    assert every == sorted(every, key=lambda row: (row.created_at, row.idx), reverse=True)
+    assert page(rows, JOB, chosen, "newest", 5).rows == every[:5]
+
+
 def test_counts_read_no_result_of_an_item_that_does_not_fit(big: Database) -> None:
     said = noted(big, lambda: facets(big, JOB, Filter(glob="*1.jpg", wrong=True)))
     (fit,) = (statement.partition("fit AS")[2] for statement, _ in said if "fit AS" in statement)
