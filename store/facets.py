@@ -156,12 +156,10 @@ def _counts(asked: Question, part: Part | None) -> CompoundSelect[Any]:
     left = {name: condition for name, condition in named_conditions(chosen) if name not in says | {"score"}}
     if "score" not in says:
         left |= {f"score {n}": condition for n, condition in enumerate(score_range(chosen, r.score + 0.0))}
-    result = (results, and_(r.job_id == seen.c.job_id, r.idx == seen.c.idx))
-    item = (items, and_(i.job_id == seen.c.job_id, i.idx == seen.c.idx))
-    if left.keys() & OF_ITEMS:
-        found = InOrder(seen, *item).then(*result)  # of an image that does not fit no result is read
-    else:
-        found = InOrder(seen, *result)
+    # Where items are asked for, they come first: of an image that does not fit no result is read.
+    item = InOrder(seen, items, and_(i.job_id == seen.c.job_id, i.idx == seen.c.idx))
+    first = item if left.keys() & OF_ITEMS else seen
+    found = InOrder(first, results, and_(r.job_id == seen.c.job_id, r.idx == seen.c.idx))
     score = case((r.score >= 1, BINS - 1), else_=_whole(r.score * BINS))
     columns = (r.label, r.status, r.error_code, cast(r.agrees, Integer).label("agrees"), score.label("score"))
     fit = select(*columns).select_from(found).where(*left.values()).cte("fit").prefix_with("MATERIALIZED")

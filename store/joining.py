@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-from sqlalchemy import ColumnElement, FromClause, Join
+from sqlalchemy import FromClause, Join
 from sqlalchemy.ext.compiler import compiles
 
 
@@ -19,10 +19,6 @@ class InOrder(Join):
     """
 
     inherit_cache = True
-
-    def then(self, right: FromClause, on: ColumnElement[bool]) -> InOrder:
-        """One more table, read after these."""
-        return InOrder(self, right, on)
 
 
 @compiles(InOrder, "sqlite")
