@@ -73,8 +73,8 @@ def _mixed(module: ModuleType, where: str) -> DatabaseUnavailable:
 # For PostgreSQL, in a transaction that reads most of a large table. Elsewhere a scan of the table is what the planner
 # takes when it expects much of a job that is small, since it does not know which it is (columns.Unguessed).
 SCANS = "SET LOCAL enable_seqscan = on"
-# Statements of one connection that the server keeps prepared, some 50 kB each: those of all questions about results
-# that are remembered (`store.question`). With the driver's hundred, whoever asks 150 in turn never meets one again.
+# Statements of one connection that the server keeps prepared: those of all questions about results that are remembered
+# (`store.question`). With the driver's hundred, whoever asks 150 in turn never meets one again.
 PREPARED = 300
 # So that the statements of a transaction see one moment, as they do in SQLite.
 ONE_MOMENT = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"
