@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import cached_property, lru_cache, partial, wraps
 from typing import Any, ParamSpec, TypeVar
 
-from sqlalchemy import BindParameter, ColumnElement, Connection, Integer, Select, and_, bindparam, select
+from sqlalchemy import BindParameter, ColumnElement, Connection, Integer, Select, and_, bindparam, literal, select
 
 from store.joining import InOrder
 from store.narrowing import Part, counts_of, narrowest, parts_of
@@ -114,11 +114,12 @@ class Question:
         """Of a part of the job the next numbers: the part's index has them, no row is read.
 
         The `+ 0` keeps SQLite from reading the whole job in the order of its key instead of the part in its index.
+        Nothing but the number is sorted: PostgreSQL makes a row of its own for each that has two columns.
         """
         inside = part.query.subquery()
-        number = inside.c.idx + 0
-        keys = select(inside.c.job_id, inside.c.idx).order_by(number)
-        return keys.where(number > self._after[0]) if after else keys
+        number = (inside.c.idx + 0).label("idx")
+        keys = select(number).order_by(number)
+        return keys.where(number.element > self._after[0]) if after else keys
 
     @_once
     def last_number(self, part: Part, *, after: bool) -> Select[Any]:
@@ -128,9 +129,11 @@ class Question:
     @_once
     def of_numbers(self, part: Part, *, after: bool) -> Select[Any]:
         """The rows of the next `window` numbers that fit."""
-        first = self.numbers(part, after=after).limit(_WINDOW).cte("few").prefix_with("MATERIALIZED")
-        query = rows_query(self.job_id, first).where(*self.left(part.says))
-        return query.order_by(first.c.idx).limit(_ROWS)
+        numbers = self.numbers(part, after=after).limit(_WINDOW).subquery("numbers")
+        of_job = literal(self.job_id, results.c.job_id.type).label("job_id")
+        few = select(of_job, numbers.c.idx).cte("few").prefix_with("MATERIALIZED")
+        query = rows_query(self.job_id, few).where(*self.left(part.says))
+        return query.order_by(few.c.idx).limit(_ROWS)
 
     @_once
     def sorted(self, part: Part, *, after: bool) -> Select[Any]:
