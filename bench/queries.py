@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import random
 import statistics
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from urllib.parse import quote, urlsplit
 import psutil
 
 from bench.million import make
+from bench.speed import watching_speed
 from store import jobs
 from store.claims import Claimer, claim
 from store.commits import commit_slice
@@ -95,14 +97,16 @@ def measure_first(served: Served, asked: dict[str, str]) -> None:
 
 
 class Reader(threading.Thread):
-    """One client: asks all questions in turn, from a place of its own, until time is over."""
+    """One client: asks all questions, then all again in another order, until time is over.
+
+    Readers in one fixed order keep step with each other: a question then meets the same seven others each time, and
+    its figure is theirs as much as its own.
+    """
 
     def __init__(self, served: Served, asked: dict[str, str], number: int, until: float) -> None:
         super().__init__()
         self.served, self.until = served, until
-        names = sorted(asked)
-        start = number * len(names) // READERS
-        self.asked = [(name, asked[name]) for name in names[start:] + names[:start]]
+        self.asked, self.chance = sorted(asked.items()), random.Random(number)
         self.took: dict[str, list[float]] = defaultdict(list)
         self.refused = ""  # what it was told in place of an answer
 
@@ -110,6 +114,7 @@ class Reader(threading.Thread):
         connection = http.client.HTTPConnection(urlsplit(self.served.url).netloc)
         headers = {"Authorization": f"Bearer {self.served.token}"}
         while True:
+            self.chance.shuffle(self.asked)
             for name, path in self.asked:
                 before = time.perf_counter()
                 connection.request("GET", path, headers=headers)
@@ -169,10 +174,12 @@ def ask_all(served: Served, job: int, seconds: float) -> bool:
     until = time.monotonic() + seconds
     readers = [Reader(served, asked, number, until) for number in range(READERS)]
     before, at_first = os.times(), processor_time()
-    for reader in readers:
-        reader.start()
-    for reader in readers:
-        reader.join()
+    with watching_speed() as speed:
+        for reader in readers:
+            reader.start()
+        for reader in readers:
+            reader.join()
+        pace = speed()
     refused = [reader.refused for reader in readers if reader.refused]
     if refused:
         raise SystemExit(f"a reader stopped at {refused[0]}")
@@ -189,6 +196,7 @@ def ask_all(served: Served, job: int, seconds: float) -> bool:
     middle, high = statistics.median(everything), percentile(everything)
     print(f"all {len(everything):,} answers: p50 {middle:.1f} ms, p95 {high:.1f} ms")
     print(f"load of the machine: {', '.join(f'{load:.1f}' for load in os.getloadavg())} on {os.cpu_count()} cores")
+    print(pace)
     print(f"another guest of the host had {100 * stolen / max(1, had):.0f} % of the processors' time meanwhile")
     print(f"the readers themselves took {os.times().user - before.user:.1f} s of CPU in {seconds:.0f} s")
     return worst <= BAR_MS
