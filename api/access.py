@@ -14,6 +14,7 @@ from api.known import KnownTokens
 from api.known_jobs import KnownJobs
 from api.limits import Meter
 from api.problems import Problem
+from api.query_names import check_names
 from api.schemas.tokens import Scope
 from api.touches import Touches
 from store import insights
@@ -63,7 +64,7 @@ class Caller:
 
 
 async def caller_of(request: Request, here: Here, sent: Credentials) -> Caller:
-    """Whose token came with the request. Raises Problem 401 or 429."""
+    """Whose token came with the request. Raises Problem 401 or 429, and what `check_names` does: after who, what."""
     if sent is None:
         got = "that header without `Bearer`" if "authorization" in request.headers else "none"
         raise Problem("unauthorized", f"Expected a token in the header Authorization, as `Bearer …`; got {got}.")
@@ -80,6 +81,7 @@ async def caller_of(request: Request, here: Here, sent: Credentials) -> Caller:
     caller = _caller(found, here.settings)
     if caller.limits.requests_per_minute is not None:
         request.state.rate_headers = here.part(Meter).take(found.id, caller.limits.requests_per_minute)
+    check_names(request)
     return caller
 
 

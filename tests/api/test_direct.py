@@ -58,7 +58,6 @@ PLAIN = [
     "/jobs/1/summary?classes=2",
     "/results?label=wren",
     "/runs?name=finches&limit=5",
-    "/runs?nobody=asked",  # an endpoint that takes single values passes over others
     "/runs/1",
     "/runs/finches/epochs?limit=2",
     "/runs/1/recipe",
@@ -88,6 +87,7 @@ ODD = [
     "/jobs/1/results?limit=7&limit=8",
     "/jobs/1/results?order=oldest",
     "/jobs/1/results?nobody=asked",
+    "/runs?nobody=asked",
     "/jobs/1/results?min_score=nan",
     "/jobs/1/results?min_score=2&wrong=perhaps",
     "/jobs/1/results?label=a%00b",
