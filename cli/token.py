@@ -1,22 +1,18 @@
-"""`pixmill token`: who may use the HTTP API, and for what."""
+"""`pixmill token`: who may use the HTTP API of this machine, or of the server that PIXMILL_SERVER names."""
 
 from __future__ import annotations
 
 import re
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cli.clock import moment
-from cli.context import make_home, open_database, settings
 from cli.errors import CommandError, Exit
 from cli.output import emit_json, emit_table, out, say
+from cli.token_desk import open_tokens
 
 if TYPE_CHECKING:
-    from store.database import Database
     from store.tokens import TokenRow
 
 app = typer.Typer(no_args_is_help=True, help="Tokens of the HTTP API.")
@@ -38,18 +34,15 @@ def create(
 ) -> None:
     """Make a token. It is printed this once: only a hash of it is kept."""
     from api.schemas.tokens import token_record
-    from store import tokens
 
     if scope not in SCOPES:
         raise CommandError(f"--scope: expected {', '.join(SCOPES)}, got {scope!r}.")
     for what, text in (("NAME", name), ("--owner", owner or "")):
         if len(text) > 64 or not text.isprintable() or (what == "NAME" and not text):
             raise CommandError(f"{what}: expected up to 64 printable characters, got {text!r}.")
-    until = None if expires is None else time.time() + seconds(expires)
-    with _database(create=True) as database:
-        row, secret = tokens.create(
-            database, name=name, owner=name if owner is None else owner, scopes=(scope,), expires_at=until
-        )
+    good_s = None if expires is None else seconds(expires)
+    with open_tokens(create=True) as desk:
+        row, secret = desk.make(name, name if owner is None else owner, scope, good_s)
     if json:
         emit_json({**token_record(row), "secret": secret})
         return
@@ -61,10 +54,9 @@ def create(
 def list_(json: Json = False) -> None:
     """List the tokens, those that ended too."""
     from api.schemas.tokens import token_record
-    from store import tokens
 
-    with _database() as database:
-        rows = tokens.list_tokens(database)
+    with open_tokens() as desk:
+        rows = desk.all()
     if json:
         emit_json([token_record(row) for row in rows])
         return
@@ -79,14 +71,12 @@ def revoke(
     token: Annotated[str, typer.Argument(help="Its id, its start (pxm_…), or its name if no other has it.")],
 ) -> None:
     """End a token, at once and for good."""
-    from store import tokens
-
-    with _database() as database:
-        found = [row for row in tokens.list_tokens(database) if not row.is_revoked and token in _handles(row)]
+    with open_tokens() as desk:
+        found = [row for row in desk.all() if not row.is_revoked and token in _handles(row)]
         if len(found) != 1:
             what = "Several tokens are" if found else "No token that could be revoked is"
             raise CommandError(f"{what} called {token!r}. `pixmill token list` shows them.", Exit.NOT_FOUND)
-        tokens.revoke(database, found[0].id)
+        desk.revoke(found[0].id)
     say(f"Token {found[0].id} ({found[0].name}) is revoked.")
 
 
@@ -96,15 +86,6 @@ def seconds(text: str) -> float:
     if match is None:
         raise CommandError(f"--expires: expected a number and m, h, d or w, as in 90d; got {text!r}.")
     return float(int(match[1]) * SECONDS[match[2]])
-
-
-@contextmanager
-def _database(*, create: bool = False) -> Iterator[Database]:
-    chosen = settings()
-    if create:
-        make_home(chosen)
-    with open_database(chosen, create=create and chosen.database_url is None) as database:
-        yield database
 
 
 def _handles(row: TokenRow) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from store.results import ResultRow
 from store.rows import JobRow
 from store.run_rows import EpochRow, FindingRow, FlipRow, RunRow
 from store.states import JobState
+from store.tokens import TokenLimits, TokenRow
 
 if TYPE_CHECKING:
     from worker.comparing import Comparison
@@ -30,6 +31,20 @@ def seconds(text: str) -> float:
 
 def _when(text: str | None) -> float | None:
     return None if text is None else seconds(text)
+
+
+def token_of(record: Record) -> TokenRow:
+    """The token of a `token_record`."""
+    limits = TokenLimits(record["max_queued_items"], record["max_upload_bytes"], record["requests_per_minute"])
+    return TokenRow(
+        **{name: record[name] for name in ("id", "name", "prefix", "owner")},
+        scopes=tuple(record["scopes"]),
+        created_at=seconds(record["created_at"]),
+        expires_at=_when(record["expires_at"]),
+        last_used_at=_when(record["last_used_at"]),
+        revoked_at=_when(record["revoked_at"]),
+        limits=limits,
+    )
 
 
 def job_of(record: Record) -> JobRow:

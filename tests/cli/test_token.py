@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
@@ -13,6 +16,7 @@ from cli.errors import CommandError
 from cli.token import seconds
 from store import tokens
 from store.database import Database
+from tests.serving import Served, threaded
 from worker.settings import Settings
 
 
@@ -93,3 +97,38 @@ def test_durations_are_read(text: str, wanted: float) -> None:
 def test_other_durations_are_refused(text: str) -> None:
     with pytest.raises(CommandError, match="90d"):
         seconds(text)
+
+
+@pytest.fixture
+def served(pixmill: Pixmill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
+    """A server with a home of its own; the command line speaks with it as its admin."""
+    with threaded(Settings(home=tmp_path / "server")) as made:
+        monkeypatch.setenv("PIXMILL_SERVER", made.url)
+        monkeypatch.setenv("PIXMILL_TOKEN", made.token)
+        yield made
+
+
+def test_over_a_server_tokens_are_those_of_the_server(pixmill: Pixmill, served: Served, tmp_path: Path) -> None:
+    made = pixmill("token", "create", "robot", "--scope", "read", "--expires", "36h")
+    assert made.code == 0, made.err
+    robot = {"Authorization": f"Bearer {made.out.strip()}"}
+    known = served.client.get(f"{served.api}/whoami", headers=robot).json()
+    assert (known["owner"], known["scopes"]) == ("robot", ["read"])
+    (row,) = [token for token in json.loads(pixmill("token", "list", "--json").out) if token["name"] == "robot"]
+    assert (row["scopes"], row["revoked_at"]) == (["read"], None)
+    good_s = datetime.fromisoformat(row["expires_at"]).timestamp() - time.time()
+    assert abs(good_s - 36 * 3600) < 60
+    assert "robot" in pixmill("token", "list").out
+    assert pixmill("token", "revoke", "robot").code == 0
+    assert served.client.get(f"{served.api}/whoami", headers=robot).status_code == 401
+    assert not (tmp_path / "home" / "pixmill.db").exists()
+
+
+def test_only_an_admin_of_the_server_has_its_tokens(
+    pixmill: Pixmill, served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIXMILL_TOKEN", served.token_for("ann", "read", "submit"))
+    for words in (("create", "robot"), ("list",), ("revoke", "robot")):
+        refused = pixmill("token", *words)
+        assert (refused.code, refused.out) == (5, ""), refused.err
+        assert "admin" in refused.err
