@@ -97,9 +97,9 @@ class Settings(BaseSettings):
         False, description="Whether webhooks may go to private addresses and over plain http."
     )
     limit_requests_per_minute: int = Field(6000, ge=0, description="Requests per minute and token; 0 for no limit.")
-    limit_queued_items: int = Field(10_000_000, ge=0, description="Images that may wait per token; 0 for no limit.")
+    limit_queued_items: int = Field(10_000_000, ge=0, description="Images of one owner that may wait; 0 for no limit.")
     limit_upload_mb: int = Field(
-        102_400, ge=0, description="Bytes of uploads that may lie on the server per token, in MiB; 0 for no limit."
+        102_400, ge=0, description="Uploads of one owner that may lie on the server, in MiB; 0 for no limit."
     )
 
     @field_validator("home")
