@@ -8,8 +8,10 @@ import json
 import shutil
 import tarfile
 import threading
+import time
 import zipfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,11 @@ from starlette.testclient import TestClient
 from models.errors import InvalidRecipe
 from models.recipes import check_recipe
 from store import scanning
+from store.claims import Claimer, claim
+from store.commits import commit_slice
 from store.database import Database
+from store.rows import NewResult
+from store.sweep import sweep
 from tests.api.submission.conftest import JOBS, Ask
 from tests.cli.histories import History, finished_run
 from tests.running import eventually, fake_model, write_images
@@ -264,6 +270,29 @@ def test_prefer_wait_is_answered_when_the_time_is_up(submit: Ask) -> None:
     assert answer.status_code == 202
     assert answer.headers["preference-applied"] == "wait=1"
     assert "preference-applied" not in submit(headers={"Prefer": "wait=soon"}).headers
+
+
+def test_prefer_wait_is_answered_with_the_job_as_soon_as_it_is_over(submit: Ask, settings: Settings) -> None:
+    begun = time.monotonic()
+    with ThreadPoolExecutor(1) as worker:
+        worker.submit(classify, settings)
+        answer = submit(headers={"Prefer": "wait=60"})
+    assert (answer.status_code, answer.json()["state"], answer.json()["classified"]) == (202, "done", 5)
+    assert answer.headers["preference-applied"] == "wait=60"
+    assert time.monotonic() - begun < 50
+
+
+def classify(settings: Settings) -> None:
+    """What a worker does: waits for a shard, and commits the rows of its images."""
+    database = Database(settings.database)
+    try:
+        while (lease := claim(database, Claimer("here/cpu"))) is None:
+            time.sleep(0.05)
+        found = [NewResult(n, "ok", label="ant", score=0.5, topk="[]") for n in range(lease.lo, lease.hi)]
+        commit_slice(database, lease, found, last=True)
+        sweep(database)
+    finally:
+        database.close()
 
 
 def _hold(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
