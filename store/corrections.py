@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import func, insert, select
+from sqlalchemy import Connection, func, insert, select
 
 from store.clock import db_now
 from store.database import Database
@@ -36,8 +36,13 @@ def withdraw(database: Database, job_id: int, idx: int, author: str) -> Correcti
 
 
 def _stands(database: Database, job_id: int, idx: int) -> bool:
-    said = history(database, job_id, idx)
-    return bool(said) and said[-1].label is not None
+    mine = (corrections.c.job_id == job_id) & (corrections.c.idx == idx)
+    with database.read() as connection:
+        last = connection.execute(select(corrections.c.label).where(mine).order_by(corrections.c.id.desc()).limit(1))
+        said = last.first()
+        if said is None:
+            _check_there(connection, job_id, idx)
+    return said is not None and said.label is not None
 
 
 def _say(database: Database, job_id: int, idx: int, label: str | None, author: str) -> CorrectionRow:
@@ -53,17 +58,27 @@ def _say(database: Database, job_id: int, idx: int, label: str | None, author: s
     return CorrectionRow(**row._mapping)
 
 
-def history(database: Database, job_id: int, idx: int) -> list[CorrectionRow]:
-    """Everything that was said of an item, oldest first; the last one counts. Raises UnknownJob, UnknownItem."""
-    mine = (corrections.c.job_id == job_id) & (corrections.c.idx == idx)
+def history(
+    database: Database, job_id: int, idx: int, *, after: int = 0, limit: int | None = None
+) -> list[CorrectionRow]:
+    """What was said of an item, oldest first; the last of all counts. Raises UnknownJob, UnknownItem.
+
+    `after`: the id of the last one that is known already; `limit`: no more than so many.
+    """
+    mine = (corrections.c.job_id == job_id) & (corrections.c.idx == idx) & (corrections.c.id > after)
     with database.read() as connection:
-        said = connection.execute(select(corrections).where(mine).order_by(corrections.c.id)).all()
+        said = connection.execute(select(corrections).where(mine).order_by(corrections.c.id).limit(limit)).all()
         if not said:
-            if connection.scalar(select(jobs.c.id).where(jobs.c.id == job_id)) is None:
-                raise UnknownJob(job_id)
-            if connection.scalar(select(items.c.idx).where(items.c.job_id == job_id, items.c.idx == idx)) is None:
-                raise UnknownItem(job_id, idx)
+            _check_there(connection, job_id, idx)
     return [CorrectionRow(**row._mapping) for row in said]
+
+
+def _check_there(connection: Connection, job_id: int, idx: int) -> None:
+    """Raises UnknownJob, UnknownItem."""
+    if connection.scalar(select(jobs.c.id).where(jobs.c.id == job_id)) is None:
+        raise UnknownJob(job_id)
+    if connection.scalar(select(items.c.idx).where(items.c.job_id == job_id, items.c.idx == idx)) is None:
+        raise UnknownItem(job_id, idx)
 
 
 def corrected(database: Database, job_id: int, indices: Sequence[int]) -> dict[int, CorrectionRow]:

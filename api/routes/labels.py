@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from api.access import Caller, Reader, Submitter, may_see_job
 from api.context import Context, Here
-from api.paging import json_response
+from api.paging import decode_cursor, encode_cursor, json_response, page_of
 from api.problems import documented
 from api.routes.items import ItemIdx
 from api.routes.jobs import JobId
-from api.schemas.results import CorrectionList, CorrectionOut, NewLabel
+from api.schemas.results import CorrectionList, CorrectionOut, LabelsAsked, NewLabel
 from store import corrections, tokens
 from store.records import correction_record
 
@@ -57,10 +59,14 @@ def delete_label(here: Here, caller: Submitter, job: JobId, idx: ItemIdx) -> Res
     operation_id="list_labels",
     summary="What was said of an item, and by whom",
     response_model=CorrectionList,
-    responses=documented("not-found"),
+    responses=documented("not-found", "bad-cursor"),
 )
-def get_labels(request: Request, here: Here, caller: Reader, job: JobId, idx: ItemIdx) -> Response:
-    """The oldest first; the last one counts, unless its label is null."""
+def get_labels(
+    request: Request, here: Here, caller: Reader, job: JobId, idx: ItemIdx, asked: Annotated[LabelsAsked, Query()]
+) -> Response:
+    """The oldest first; the last one of all counts, unless its label is null."""
     may_see_job(here, caller, job)
-    said = corrections.history(here.database, job, idx)
-    return json_response(request, {"items": [correction_record(row) for row in said]})
+    binding = ["labels", job, idx]
+    (after,) = decode_cursor(asked.cursor, binding, int) or (0,)
+    said = corrections.history(here.database, job, idx, after=after, limit=asked.limit + 1)
+    return page_of(request, said, asked.limit, lambda row: encode_cursor((row.id,), binding), correction_record)

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from api.schemas.jobs import Asked, ClassOut, Flag, Time
-from api.schemas.pages import DEFAULT_LIMIT, Cursor, Limit
+from api.schemas.pages import DEFAULT_LIMIT, MOST, Cursor, Limit
 from api.schemas.text import Input, Output, Plain, Text64, Text256
 from store.item_query import ItemFilter
 from store.results import Filter
@@ -65,6 +65,13 @@ class FacetsAsked(Chosen):
     """Counts of which results."""
 
     limit: Annotated[Limit, Field(description="How many labels at the most, the most frequent first.")] = DEFAULT_LIMIT
+
+
+class LabelsAsked(Asked):
+    """A page of what was said of an item."""
+
+    limit: Limit = MOST
+    cursor: Cursor | None = None
 
 
 class ItemsAsked(Asked):
@@ -207,6 +214,7 @@ class CorrectionOut(Output):
 
 
 class CorrectionList(Output):
-    """Everything that was said of an item, the oldest first; the last one counts."""
+    """A page of what was said of an item, the oldest first; the last one of all counts."""
 
     items: list[CorrectionOut]
+    next: str | None

@@ -162,6 +162,25 @@ def test_a_label_of_a_person_is_kept_with_author_and_time(client: TestClient, jo
         assert client.put(f"{path}/label", json=body).status_code == 422, body
 
 
+def test_what_was_said_of_an_item_comes_in_pages(client: TestClient, job: int) -> None:
+    path = f"/api/v1/jobs/{job}/items/2"
+    for name in ("emu", "owl", "owl", "tit", "auk"):
+        client.put(f"{path}/label", json={"label": name})
+    pages = [client.get(f"{path}/labels", params={"limit": 2})]
+    while (cursor := pages[-1].json()["next"]) is not None:
+        pages.append(client.get(f"{path}/labels", params={"limit": 2, "cursor": cursor}))
+    assert [[row["label"] for row in page.json()["items"]] for page in pages] == [
+        ["emu", "owl"],
+        ["owl", "tit"],
+        ["auk"],
+    ]
+    assert 'rel="next"' in pages[0].headers["link"]
+    elsewhere = client.get(f"/api/v1/jobs/{job}/items/3/labels", params={"cursor": pages[0].json()["next"]})
+    assert elsewhere.json()["type"] == "/errors#bad-cursor"
+    assert client.delete(f"{path}/label").status_code == 204
+    assert client.get(path).json()["correction"] is None
+
+
 def test_another_owners_rows_are_not_there(client: TestClient, settings: Settings, store: Database, job: int) -> None:
     mine = mixed_job(store, 16, owner="ben")
     ben = {"Authorization": f"Bearer {new_token(settings.database, 'ben', ('submit',))}"}
