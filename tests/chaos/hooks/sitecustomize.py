@@ -5,7 +5,7 @@
 - CHAOS_GREEDY: a file; the process that finds it first takes 900 MiB of memory in the middle of a batch.
 - CHAOS_FULL: a file; while it is there, the SQLite database has no room for another page.
 - CHAOS_HURRY: by how much the waits after deaths and lost leases are shorter, as leases are.
-- CHAOS_BREAK: negative controls: `fence`, `sweeper` or `transaction` is taken out of the product (the unique key: by the test itself).
+- CHAOS_BREAK: negative controls: `fence`, `sweeper` or `transaction` is taken out of the product.
 """
 
 import importlib.abc
