@@ -17,11 +17,11 @@ from anyio import to_thread
 from fastapi import Request
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPAuthorizationCredentials
-from pydantic import BaseModel
 from starlette.responses import Response
 
 from api.access import caller_of, may_read
 from api.context import context_of
+from api.query_names import is_model
 
 if TYPE_CHECKING:
     from fastapi.dependencies.models import Dependant
@@ -56,7 +56,7 @@ class Direct:
         if len(asked) != len(pairs):  # a name came twice
             return None
         fields = self._wants.query_params
-        if len(fields) == 1 and _is_model(fields[0].field_info.annotation):
+        if len(fields) == 1 and is_model(fields[0].field_info.annotation):
             asked = {fields[0].alias: asked}  # a model takes all that is asked at once
         behind, before = _taken(fields, asked), _taken(self._wants.path_params, request.path_params)
         inside = {name: made._checked(request) for name, made in self._made}
@@ -115,7 +115,7 @@ def _is_plain(wants: Dependant) -> bool:
         *(wants.background_tasks_param_name, wants.http_connection_param_name, wants.security_scopes_param_name),
     )
     types = [field.field_info.annotation for field in wants.query_params]
-    mixed = len(types) > 1 and any(map(_is_model, types))
+    mixed = len(types) > 1 and any(map(is_model, types))
     if any(takes_more) or mixed or any(map(_holds_list, types)) or not _is_function(wants.call):
         return False
     return all(part.call in KNOWN or _is_plain(part) for part in wants.dependencies)
@@ -128,12 +128,8 @@ def _is_function(call: Any) -> bool:
     )
 
 
-def _is_model(annotation: Any) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
-
-
 def _holds_list(annotation: Any) -> bool:
     """Whether a value of this type is made of all that is sent by its name."""
-    if _is_model(annotation):
+    if is_model(annotation):
         return any(_holds_list(field.annotation) for field in annotation.model_fields.values())
     return annotation in LISTS or get_origin(annotation) in LISTS or any(map(_holds_list, get_args(annotation)))

@@ -7,7 +7,7 @@ The framework refuses those only of routes that take all they are asked as one m
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
@@ -42,14 +42,15 @@ def names_of(route: APIRoute) -> frozenset[str]:
 
 def _names(wants: Dependant) -> Iterator[str]:
     for field in wants.query_params:
-        model = _model_of(field.field_info.annotation)
-        if model is None:
-            yield field.alias
+        kind = field.field_info.annotation
+        if is_model(kind):
+            yield from (inner.alias or name for name, inner in kind.model_fields.items())
         else:
-            yield from (inner.alias or name for name, inner in model.model_fields.items())
+            yield field.alias
     for part in wants.dependencies:
         yield from _names(part)
 
 
-def _model_of(annotation: Any) -> type[BaseModel] | None:
-    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
+def is_model(annotation: Any) -> TypeGuard[type[BaseModel]]:
+    """Whether one parameter takes all that stands behind the question mark."""
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)

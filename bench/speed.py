@@ -1,7 +1,7 @@
 """How fast the machine is while something is measured on it.
 
-A rented processor slows down by half and more when its neighbours work, and no counter of the guest says so. A
-process of its own times one small fixed piece of work again and again, by the time that the processor spent on it.
+A rented processor slows down while its neighbours work, and no counter of the guest says so. A process of its own times
+one small fixed piece of work again and again, by the time that the processor spent on it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def watching_speed() -> Iterator[Callable[[], str]]:
 
     def told() -> str:
         process.kill()
-        return described([float(line) for line in process.communicate()[0].splitlines()[1:]])
+        return described([float(line) for line in process.communicate()[0].splitlines()])
 
     try:
         yield told

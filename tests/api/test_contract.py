@@ -31,7 +31,7 @@ EXAMPLES = int(os.environ.get("PIXMILL_EXAMPLES", "4"))
 SEED = os.environ.get("PIXMILL_SEED", "20261122")
 PHASES = "examples,coverage,fuzzing,stateful"
 BRIEF = "examples,fuzzing"  # where only one kind of answer is looked for
-OUTAGE = PHASES if EXAMPLES >= 100 else BRIEF
+OUTAGE = PHASES if EXAMPLES >= 100 else BRIEF  # the long run asks all of a server without its broker too
 REPOSITORY = Path(__file__).parents[2]
 SLOWEST_S = 20.0  # on a busy machine; a hang is longer
 

@@ -47,7 +47,7 @@ def figures(app: FastAPI) -> dict[tuple[str, ...], float]:
 
 
 def test_the_figures_are_those_of_the_database(app: FastAPI, store: Database, accept_job: AcceptJob) -> None:
-    """Each of them is another number, so that none can stand in another's place."""
+    """Those that could be taken for one another are different numbers."""
     accept_job(7)
     late = claimed(store)
     with store.write() as connection:

@@ -170,7 +170,7 @@ def test_results_of_a_true_label_are_neither_counted_nor_sorted_in_postgresql(ro
 
 
 def test_of_a_part_by_number_nothing_but_the_number_is_sorted(rows: Database) -> None:
-    """PostgreSQL sorts one number as it is, and makes a row in memory of two: a third of the time of such a page."""
+    """PostgreSQL sorts one number as it is, and makes a row in memory of two."""
     if rows.is_sqlite:
         pytest.skip("SQLite sorts rows only")
     chosen = Filter(label="wren", min_score=0.1)
