@@ -28,7 +28,7 @@ PREFIX = "/api/v1"
 TOP = ("api.health", "api.metrics", "api.page")  # served beside the API, not below its prefix
 # An address is looked for in this order: what is asked most stands first.
 ROUTERS = (
-    "results", "items", "jobs", "images", "events", "submit", "control", "quick", "uploads", "exports", "labels",
+    "results", "items", "job", "jobs", "images", "events", "submit", "control", "quick", "uploads", "exports", "labels",
     "runs", "models", "workers", "sql", "webhooks", "tokens",
 )  # fmt: skip
 # What starts with the process and is stopped with it: a class that takes the context, with start() and stop().

@@ -1,25 +1,22 @@
-"""Jobs: the list, one of them with its pace, and how it went."""
+"""Jobs: the list, and how one of them went."""
 
 from __future__ import annotations
 
-import time
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import Response
 
-from api.access import Reader, may_see_job, own_job
+from api.access import Reader, may_see_job
 from api.context import Here
 from api.paging import decode_cursor, encode_cursor, json_response, page_of
 from api.problems import documented
-from api.schemas.jobs import JobDetailOut, JobPage, JobsAsked, SummaryOut
+from api.schemas.jobs import JobPage, JobsAsked, SummaryOut
 from api.schemas.text import Id
 from api.turns import InTurn
-from store.errors import UnknownRun
 from store.facets import summary
 from store.insights import list_jobs
-from store.records import job_record, job_summary_record, progress_record
-from store.runs import run_of_job
+from store.records import job_record, job_summary_record
 
 router = APIRouter(tags=["jobs"], route_class=InTurn)
 JobId = Annotated[Id, Path(description="The job's number.")]
@@ -44,25 +41,6 @@ def get_jobs(request: Request, here: Here, caller: Reader, asked: Annotated[Jobs
     if asked.owner is not None and not caller.sees(asked.owner):
         rows = []
     return page_of(request, rows, asked.limit, lambda row: encode_cursor([row.id], binding), job_record)
-
-
-@router.get(
-    "/jobs/{job}",
-    operation_id="get_job",
-    summary="One job, and how fast it goes",
-    response_model=JobDetailOut,
-    responses=documented("not-found"),
-)
-def get_job(request: Request, here: Here, caller: Reader, job: JobId) -> Response:
-    """The same figures as the events `progress` have."""
-    row = own_job(here, caller, job)
-    found: dict[str, Any] = {**job_record(row), **progress_record(row, time.time()), "run": None}
-    if row.kind == "finetune":
-        try:
-            found["run"] = run_of_job(here.database, job).id
-        except UnknownRun:  # its row comes with the first items
-            found["run"] = None
-    return json_response(request, found)
 
 
 @router.get(

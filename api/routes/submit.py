@@ -18,13 +18,12 @@ from api.submission.asked import AnyJob, Asked, ask
 from api.submission.keys import replay, request_key
 from api.submission.scanner import Ticket
 from api.submission.service import Submissions
-from api.submission.waiting import Waiters, wished
+from api.submission.waiting import Waiters, over, wished
 from models.references import split_reference
 from store import insights, requests
 from store.errors import KeyTaken
 from store.records import job_record
 from store.requests import RequestKey
-from store.rows import JobRow
 from worker.estimate import Look, middle, speed
 
 router = APIRouter(tags=["submit"])
@@ -120,11 +119,8 @@ async def answer(
 ) -> JSONResponse:
     """202 with the job, once it is over where the client would wait for that, and stays to hear it."""
 
-    def over() -> JobRow | None:
-        row = insights.job(here.database, job_id)
-        return row if row.state.is_final else None
-
-    row = await here.part(Waiters).until(over, wait_s, request) if wait_s else None
+    waiters = here.part(Waiters)
+    row = await waiters.until(lambda: over(here, job_id), wait_s, request) if wait_s else None
     if row is None:
         row = await run_in_threadpool(insights.job, here.database, job_id)
     headers = {"Location": f"/api/v1/jobs/{job_id}"}

@@ -13,12 +13,22 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 
 from api.context import Context
+from store import insights
+from store.rows import JobRow
 
 LONGEST_S = 60.0
 AT_ONCE = 100  # clients that wait; more are answered without
 PER_TOKEN = AT_ONCE // 2
 FIRST_S, LAST_S = 0.02, 0.25  # between two looks
 _WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,6})\"?(?=$|[,;\s])", re.IGNORECASE)
+# For a route that reads the header by itself.
+PREFER = {
+    "name": "prefer",
+    "in": "header",
+    "required": False,
+    "schema": {"type": "string"},
+    "description": "`wait=N`: answer when the job is over, or after N seconds (at most 60).",
+}
 
 T = TypeVar("T")
 
@@ -27,6 +37,12 @@ def wished(prefer: str | None, default: float = 0.0) -> float:
     """How many seconds a client would wait; what is not understood is ignored, as the RFC wants it."""
     found = _WAIT.search(prefer or "")
     return min(float(found[1]), LONGEST_S) if found else default
+
+
+def over(context: Context, job_id: int) -> JobRow | None:
+    """The job once it is over; None until then. Raises UnknownJob."""
+    row = insights.job(context.database, job_id)
+    return row if row.state.is_final else None
 
 
 class Waiters:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,11 @@ from sqlalchemy import text
 from starlette.testclient import TestClient
 
 from store import tokens
+from store.claims import Claimer, claim
+from store.commits import commit_slice
 from store.database import Database
+from store.rows import NewResult
+from store.sweep import sweep
 from tests.running import fake_model, write_images
 from tests.serving import api_client, new_token
 from worker.settings import Settings
@@ -103,3 +108,16 @@ def few(settings: Settings, images: int) -> dict[str, str]:
     _, secret = tokens.create(database, name="few", owner="ann", scopes=("read", "submit"), limits=limits)
     database.close()
     return {"Authorization": f"Bearer {secret}"}
+
+
+def classify(settings: Settings) -> None:
+    """What a worker does: waits for a shard, and commits the rows of its images."""
+    database = Database(settings.database)
+    try:
+        while (lease := claim(database, Claimer("here/cpu"))) is None:
+            time.sleep(0.05)
+        found = [NewResult(n, "ok", label="ant", score=0.5, topk="[]") for n in range(lease.lo, lease.hi)]
+        commit_slice(database, lease, found, last=True)
+        sweep(database)
+    finally:
+        database.close()

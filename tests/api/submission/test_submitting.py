@@ -21,12 +21,8 @@ from starlette.testclient import TestClient
 from models.errors import InvalidRecipe
 from models.recipes import check_recipe
 from store import scanning
-from store.claims import Claimer, claim
-from store.commits import commit_slice
 from store.database import Database
-from store.rows import NewResult
-from store.sweep import sweep
-from tests.api.submission.conftest import JOBS, Ask
+from tests.api.submission.conftest import JOBS, Ask, classify
 from tests.cli.histories import History, finished_run
 from tests.running import eventually, fake_model, write_images
 from worker.settings import Settings
@@ -280,19 +276,6 @@ def test_prefer_wait_is_answered_with_the_job_as_soon_as_it_is_over(submit: Ask,
     assert (answer.status_code, answer.json()["state"], answer.json()["classified"]) == (202, "done", 5)
     assert answer.headers["preference-applied"] == "wait=60"
     assert time.monotonic() - begun < 50
-
-
-def classify(settings: Settings) -> None:
-    """What a worker does: waits for a shard, and commits the rows of its images."""
-    database = Database(settings.database)
-    try:
-        while (lease := claim(database, Claimer("here/cpu"))) is None:
-            time.sleep(0.05)
-        found = [NewResult(n, "ok", label="ant", score=0.5, topk="[]") for n in range(lease.lo, lease.hi)]
-        commit_slice(database, lease, found, last=True)
-        sweep(database)
-    finally:
-        database.close()
 
 
 def _hold(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
