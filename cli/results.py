@@ -48,7 +48,12 @@ def results(
         if form not in ("table", out.suffix.lstrip(".").lower()):
             raise CommandError(f"--format {form} and the file {out.name} disagree; the file's ending is enough.")
     chosen = Filter(
-        label=label, status=status, error_code=error_code, min_score=min_score, max_score=max_score, wrong=wrong
+        label=label,
+        status=status,
+        error_code=error_code,
+        min_score=min_score,
+        max_score=max_score,
+        wrong=wrong or None,
     )
     asked = Asked(job, chosen, cast(Order, order))
     with open_desk() as desk:

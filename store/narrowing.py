@@ -77,9 +77,10 @@ def _item_queries(job_id: int, chosen: Filter) -> Iterator[tuple[tuple[str, ...]
         yield ("path_prefix",), rows.where(starts_with(items.c.path, chosen.path_prefix))
     if chosen.glob is not None and (prefix := literal_prefix(chosen.glob)):
         yield (), rows.where(starts_with(items.c.path, prefix))
-    if chosen.corrected:
+    if chosen.corrected or chosen.correction is not None:
         c = corrections.c
-        yield (), select(c.job_id, c.idx).where(c.job_id == job_id).distinct()
+        said = () if chosen.correction is None else (c.label == chosen.correction,)  # at some time: not the last word
+        yield (), select(c.job_id, c.idx).where(c.job_id == job_id, *said).distinct()
 
 
 def _all(job_id: int, kind: str) -> Select[Any]:

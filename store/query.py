@@ -51,10 +51,10 @@ def page(
 
     `after` is that of the page before, with the same filter and order; `key_kinds` says what it holds.
     """
+    if order in BY_SCORE and (chosen.status == "failed" or (order == "most_wrong" and chosen.wrong is False)):
+        return Page([], None)
     if order == "most_wrong":
         chosen = replace(chosen, wrong=True)
-    if order in BY_SCORE and chosen.status == "failed":
-        return Page([], None)
     patience = time.monotonic() + PATIENCE_S
     with database.read() as connection:
         head = head_of(connection, job)

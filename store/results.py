@@ -36,11 +36,12 @@ class Filter:
     error_code: str | None = None
     min_score: float | None = None
     max_score: float | None = None
-    wrong: bool = False  # only items whose true label is known and differs from the prediction
+    wrong: bool | None = None  # only items whose true label is known and differs from the prediction, or is the same
     true_label: str | None = None
     path_prefix: str | None = None
     glob: str | None = None
     corrected: bool | None = None  # only items that a person gave a label, or only the others
+    correction: str | None = None  # the label that a person gave last
 
     @property
     def is_empty(self) -> bool:
@@ -196,11 +197,8 @@ def named_conditions(chosen: Filter) -> Iterator[tuple[str, ColumnElement[bool]]
     r = results.c
     if chosen.status is not None:
         yield "status", r.status + "" == chosen.status
-    if chosen.wrong:
-        yield "wrong", r.agrees.is_(False)
-    if chosen.corrected is not None:
-        said = correction_of(r.job_id, r.idx)
-        yield "corrected", said.is_not(None) if chosen.corrected else said.is_(None)
+    if chosen.wrong is not None:
+        yield "wrong", r.agrees.is_(not chosen.wrong)
     if chosen.label is not None:
         yield "label", r.label + "" == chosen.label
     if chosen.error_code is not None:
@@ -208,6 +206,11 @@ def named_conditions(chosen: Filter) -> Iterator[tuple[str, ColumnElement[bool]]
     if chosen.min_score is not None or chosen.max_score is not None:
         yield from (("score", condition) for condition in score_range(chosen, r.score + 0.0))
     yield from _item_conditions(chosen)
+    said = correction_of(r.job_id, r.idx)
+    if chosen.corrected is not None:
+        yield "corrected", said.is_not(None) if chosen.corrected else said.is_(None)
+    if chosen.correction is not None:
+        yield "correction", said == chosen.correction
 
 
 def _item_conditions(chosen: Filter) -> Iterator[tuple[str, ColumnElement[bool]]]:

@@ -34,6 +34,11 @@ FILTERS = {
     "glob with a beginning": Filter(glob="a/*.jpg"),
     "corrected": Filter(corrected=True),
     "not corrected": Filter(corrected=False),
+    "right": Filter(wrong=False),
+    "right with a label": Filter(wrong=False, label="wren"),
+    "correction": Filter(correction="owl"),
+    "another correction": Filter(correction="tit", corrected=True),
+    "no such correction": Filter(correction="emu"),
     "label and wrong": Filter(label="robin", wrong=True),
     "label and scores": Filter(label="robin", min_score=0.5),
     "true label and wrong": Filter(true_label="owl", wrong=True),
@@ -60,6 +65,8 @@ def mixed_job(
         corrections.correct(database, job, n, "owl", "anna")
     if count > 23:
         corrections.withdraw(database, job, 23, "ben")
+    if count > 43:
+        corrections.correct(database, job, 43, "tit", "ben")
     return job
 
 
@@ -106,7 +113,8 @@ def _checks(chosen: Filter) -> Iterable[Callable[[ResultRow], bool]]:
     yield lambda row: chosen.error_code in (None, row.error_code)
     yield lambda row: chosen.min_score is None or (row.score is not None and row.score >= chosen.min_score)
     yield lambda row: chosen.max_score is None or (row.score is not None and row.score <= chosen.max_score)
-    yield lambda row: not chosen.wrong or row.agrees is False
+    yield lambda row: chosen.wrong is None or row.agrees is (not chosen.wrong)
+    yield lambda row: chosen.correction in (None, row.correction)
     yield lambda row: chosen.true_label in (None, row.true_label)
     yield lambda row: row.file_name.startswith(chosen.path_prefix or "")
     glob = (chosen.glob or "*").replace("[", "[[]")

@@ -172,12 +172,8 @@ def form_of(path: Path) -> Form:
 
 def filter_query(chosen: Filter) -> dict[str, Any]:
     """A filter as query parameters."""
-    found = {
-        name: getattr(chosen, name)
-        for name in Filter.__slots__
-        if name != "wrong" and getattr(chosen, name) is not None
-    }
-    return {name: _word(value) for name, value in found.items()} | ({"wrong": "true"} if chosen.wrong else {})
+    found = {name: getattr(chosen, name) for name in Filter.__slots__}
+    return {name: _word(value) for name, value in found.items() if value is not None}
 
 
 def _word(value: Any) -> Any:

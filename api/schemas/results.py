@@ -29,13 +29,16 @@ class Chosen(Asked):
     error_code: Annotated[Text64, Field(description="Why it failed; docs/failures.md lists the codes.")] | None = None
     min_score: Score | None = None
     max_score: Score | None = None
-    wrong: Annotated[Flag, Field(description="Only where the true label is known and another.")] = False
+    wrong: (
+        Annotated[Flag, Field(description="Only where the true label is known and another; `false`: the same.")] | None
+    ) = None
     true_label: Annotated[Text256, Field(description="The label that folder or manifest gave.")] | None = None
     path_prefix: Annotated[Name, Field(description="How `file_name` begins.")] | None = None
     glob: (
         Annotated[Name, Field(description="What all of `file_name` is like: `*` anything, `?` one character.")] | None
     ) = None
     corrected: Annotated[Flag, Field(description="Only items that a person labelled; `false`: others.")] | None = None
+    correction: Annotated[Text256, Field(description="The label that a person gave last.")] | None = None
 
     def filter(self) -> Filter:
         """As the store has it."""

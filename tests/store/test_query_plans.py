@@ -113,6 +113,7 @@ FEW: list[tuple[Filter, str]] = [
     (Filter(true_label="wren"), "ix_items_job_id_label_idx"),
     (Filter(min_score=0.5, max_score=0.55), "ix_results_ok_score"),
     (Filter(corrected=True), "ix_corrections_job_id_idx_id"),
+    (Filter(correction="owl"), "ix_corrections_job_id_idx_id"),
 ]
 
 

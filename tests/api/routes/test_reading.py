@@ -52,7 +52,7 @@ def as_query(name: str) -> dict[str, Any]:
     return {
         field: str(value).lower() if isinstance(value, bool) else value
         for field, value in asked.items()
-        if value not in (None, False) or (field == "corrected" and value is False)
+        if value is not None
     }
 
 
