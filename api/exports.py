@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass
 from typing import IO, Protocol
 
 from anyio import to_thread
@@ -18,9 +16,7 @@ from api.context import Context
 from api.images.gate import Shares
 from api.images.stream import HeldResponse
 from store.database import Database
-from store.query import walk
-from store.results import Filter
-from store.way import Order
+from worker.exporting.selection import SELECTION, Selection
 from worker.exporting.text import PIECES
 
 MOST = 4  # exports at once in one API process; half of them for one token
@@ -29,15 +25,6 @@ CHUNK = 1 << 16  # bytes
 
 class ExportBroken(Exception):
     """An export ended before its end: the connection is broken, so that no reader takes a part for the whole."""
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """Which results are exported, and in which order."""
-
-    job_id: int
-    chosen: Filter
-    order: Order = "item"
 
 
 class Source(Protocol):
@@ -59,8 +46,8 @@ class TextSource:
 
     may_wait = False
 
-    def __init__(self, database: Database, asked: Wanted, form: str, top_k: int) -> None:
-        self._rows = walk(database, asked.job_id, asked.chosen, asked.order)
+    def __init__(self, database: Database, asked: Selection, form: str, top_k: int) -> None:
+        self._rows = asked.rows(database)
         self._pieces: Iterator[str] = PIECES[form](self._rows, top_k)
 
     def read(self) -> bytes:
@@ -79,7 +66,7 @@ class ParquetSource:
 
     may_wait = True
 
-    def __init__(self, database_url: str, asked: Wanted) -> None:
+    def __init__(self, database_url: str, asked: Selection) -> None:
         # Not tied to this thread by a signal at its death: the thread is the pool's, and may go before the export
         # ends. A child whose reader is gone ends by itself at its next write.
         self._child = subprocess.Popen(
@@ -89,9 +76,8 @@ class ParquetSource:
             start_new_session=True,
         )
         self._reading = threading.Lock()
-        told = {"database": database_url, "job": asked.job_id, "filter": asdict(asked.chosen), "order": asked.order}
         with suppress(BrokenPipeError):  # then its exit status says it
-            _pipe(self._child.stdin).write(json.dumps(told).encode())
+            _pipe(self._child.stdin).write(database_url.encode() + b"\n" + SELECTION.dump_json(asked))
             _pipe(self._child.stdin).close()
 
     def read(self) -> bytes:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, exists, select, true
+from sqlalchemy import ColumnElement, Connection, Select, exists, func, select, true
 
 from store.database import Database
-from store.query import Page, page
+from store.errors import UnknownJob
+from store.query import Page, page, walk
 from store.results import Filter, ResultRow
 from store.tables import jobs, models, tallies
 from store.way import Key, Order
@@ -45,6 +48,35 @@ def page_across(
     return Page(rows, (considered[-1],) if len(considered) == JOBS else None)
 
 
+def walk_across(database: Database, scope: Scope, chosen: Filter, order: Order = "item") -> Iterator[ResultRow]:
+    """Every matching result of all jobs of a scope, in flat memory; `item` is by number, whatever the filter."""
+    start: int | None = None
+    while True:
+        with database.read() as connection:
+            considered, found = _jobs(connection, scope, chosen, start, begun=False)
+        for job_id in found:
+            with suppress(UnknownJob):  # it was removed since
+                yield from walk(database, job_id, chosen, order)
+        if len(considered) < JOBS:
+            return
+        start = considered[-1]
+
+
+def most_answers(database: Database, scope: Scope) -> int:
+    """The largest top-k of all jobs of a scope; 0 where there are none."""
+    with database.read() as connection:
+        found = connection.scalar(select(func.max(jobs.c.top_k)).where(*_of(connection, scope)))
+    return int(found or 0)
+
+
+def _of(connection: Connection, scope: Scope) -> Iterator[ColumnElement[bool]]:
+    yield jobs.c.kind == "classify"
+    if scope.owner is not None:
+        yield jobs.c.owner == scope.owner
+    if scope.model is not None:
+        yield jobs.c.model_id.in_(_models(connection, scope.model))
+
+
 def _jobs(
     connection: Connection, scope: Scope, chosen: Filter, start: int | None, *, begun: bool
 ) -> tuple[list[int], list[int]]:
@@ -53,11 +85,7 @@ def _jobs(
     if chosen.label is not None:
         of_label = (tallies.c.job_id == jobs.c.id, tallies.c.kind == "label", tallies.c.value == chosen.label)
         has = exists().where(*of_label, tallies.c.n > 0)
-    query: Select[Any] = select(jobs.c.id, has.label("has")).where(jobs.c.kind == "classify")
-    if scope.owner is not None:
-        query = query.where(jobs.c.owner == scope.owner)
-    if scope.model is not None:
-        query = query.where(jobs.c.model_id.in_(_models(connection, scope.model)))
+    query: Select[Any] = select(jobs.c.id, has.label("has")).where(*_of(connection, scope))
     if start is not None:
         query = query.where(jobs.c.id <= start if begun else jobs.c.id < start)
     rows = connection.execute(query.order_by(jobs.c.id.desc()).limit(JOBS)).all()

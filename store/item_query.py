@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +14,7 @@ from store.database import Database
 from store.errors import UnknownItem
 from store.joining import InOrder
 from store.paths import from_columns
-from store.query import WINDOW, Page
+from store.query import PORTION, WINDOW, Page
 from store.results import Head, ResultRow, check_there, correction_of, head_of, rows_query, to_row
 from store.tables import items, results
 from store.way import Key, Way, along_names
@@ -84,6 +85,17 @@ def items_page(
         rows = rows[:limit]
         end = tuple(getattr(rows[-1], key.name) for key in way.keys)
     return Page([_detail(row, head) for row in rows], end)
+
+
+def walk_items(database: Database, job_id: int, chosen: ItemFilter) -> Iterator[ItemDetail]:
+    """Every item that a filter chooses, page by page in flat memory. Raises UnknownJob before the first one."""
+    after: Key | None = None
+    while True:
+        found = items_page(database, job_id, chosen, PORTION, after)
+        yield from found.rows
+        if found.after is None:
+            return
+        after = found.after
 
 
 def item_way(chosen: ItemFilter) -> Way:

@@ -192,11 +192,16 @@ class AsyncClient(AsyncConnection):
         """Every matching result, streamed; `chosen` as in store.results.Filter: label, status, min_score, wrong, …"""
         return self.matching(job_id, Filter(**chosen), order)
 
-    async def matching(
-        self, job_id: int, chosen: Filter | None = None, order: Order = "item"
-    ) -> AsyncIterator[ResultRow]:
+    def matching(self, job_id: int, chosen: Filter | None = None, order: Order = "item") -> AsyncIterator[ResultRow]:
         """Every result that a filter chooses, streamed."""
-        async with self.stream(calls.results(job_id, chosen, "jsonl", order)) as response:
+        return self._rows(calls.results(job_id, chosen, "jsonl", order))
+
+    def across(self, *, model: str | None = None, order: Order = "item", **chosen: Any) -> AsyncIterator[ResultRow]:
+        """Every matching result of all jobs, the newest first; `model` (`birds`, `birds@3`) or `label` is needed."""
+        return self._rows(calls.across(model, Filter(**chosen), order))
+
+    async def _rows(self, call: calls.Call[None]) -> AsyncIterator[ResultRow]:
+        async with self.stream(call) as response:
             async for line in response.aiter_lines():
                 yield shapes.result_of(json.loads(line))
 

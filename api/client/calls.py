@@ -157,8 +157,17 @@ def events(job_id: int, headers: Mapping[str, str]) -> Call[None]:
 
 def results(job_id: int, chosen: Filter | None, form: Form, order: Order = "item") -> Call[None]:
     """All matching results as a stream in one of the forms."""
-    query = filter_query(chosen or Filter()) | ({"order": order} if order != "item" else {})
-    return Call("GET", f"{PREFIX}/jobs/{job_id}/results.{form}", _nothing, query, slow=True)
+    return _results(f"/jobs/{job_id}/results.{form}", chosen, order)
+
+
+def across(model: str | None, chosen: Filter, order: Order) -> Call[None]:
+    """All matching results of all jobs, of a model or with a label, as a stream of JSON lines."""
+    return _results("/results.jsonl", chosen, order, **_said(model=model))
+
+
+def _results(path: str, chosen: Filter | None, order: Order, **more: str) -> Call[None]:
+    query = filter_query(chosen or Filter()) | ({"order": order} if order != "item" else {}) | more
+    return Call("GET", PREFIX + path, _nothing, query, slow=True)
 
 
 def form_of(path: Path) -> Form:

@@ -184,7 +184,14 @@ class Client(Connection):
 
     def matching(self, job_id: int, chosen: Filter | None = None, order: Order = "item") -> Iterator[ResultRow]:
         """Every result that a filter chooses, streamed."""
-        with self.stream(calls.results(job_id, chosen, "jsonl", order)) as response:
+        return self._rows(calls.results(job_id, chosen, "jsonl", order))
+
+    def across(self, *, model: str | None = None, order: Order = "item", **chosen: Any) -> Iterator[ResultRow]:
+        """Every matching result of all jobs, the newest first; `model` (`birds`, `birds@3`) or `label` is needed."""
+        return self._rows(calls.across(model, Filter(**chosen), order))
+
+    def _rows(self, call: calls.Call[None]) -> Iterator[ResultRow]:
+        with self.stream(call) as response:
             for line in response.iter_lines():
                 yield shapes.result_of(json.loads(line))
 

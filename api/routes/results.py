@@ -7,12 +7,12 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from api.access import Reader, may_see_job
+from api.access import Caller, Reader, may_see_job
 from api.context import Here
 from api.paging import decode_cursor, encode_cursor, json_response, page_response
 from api.problems import Problem, documented
 from api.routes.jobs import JobId
-from api.schemas.results import AcrossAsked, FacetsAsked, FacetsOut, Results, ResultsAsked
+from api.schemas.results import AcrossAsked, AcrossExportAsked, FacetsAsked, FacetsOut, Results, ResultsAsked
 from api.turns import InTurn
 from store.across import Scope, page_across
 from store.facets import facets
@@ -68,19 +68,23 @@ def get_results_across(
     request: Request, here: Here, caller: Reader, asked: Annotated[AcrossAsked, Query()]
 ) -> Response:
     """Of a model, or with a label: the newest job first, inside a job in the order asked for."""
-    if asked.model is None and asked.label is None:
-        raise Problem("too-broad", "Expected `model` or `label`: all results of all jobs are no question.")
-    chosen = asked.filter()
+    scope, chosen = scope_of(caller, asked), asked.filter()
     binding = ["across", caller.owners, _binding(asked)]
     kinds = key_kinds(chosen, asked.order)
     try:
         after = decode_cursor(asked.cursor, binding, int, *kinds)
     except Problem:
         after = decode_cursor(asked.cursor, binding, int)  # between two jobs
-    scope = Scope(caller.owners, asked.model)
     found = page_across(here.database, scope, chosen, asked.order, asked.limit, after)
     cursor = None if found.after is None else encode_cursor(found.after, binding)
     return page_response(request, [result_record(row) for row in found.rows], cursor)
+
+
+def scope_of(caller: Caller, asked: AcrossAsked | AcrossExportAsked) -> Scope:
+    """The jobs that are asked. Raises Problem too-broad where nothing limits them."""
+    if asked.model is None and asked.label is None:
+        raise Problem("too-broad", "Expected `model` or `label`: all results of all jobs are no question.")
+    return Scope(caller.owners, asked.model)
 
 
 def _binding(asked: ResultsAsked) -> dict[str, object]:

@@ -58,10 +58,18 @@ class ResultsAsked(ExportAsked):
     cursor: Cursor | None = None
 
 
-class AcrossAsked(ResultsAsked):
-    """Results of several jobs: of a model, or with a label."""
+class OfModel(Asked):
+    """Whose results."""
 
     model: Annotated[Text256, Field(description="`birds@3`, or `birds` for any version.")] | None = None
+
+
+class AcrossAsked(ResultsAsked, OfModel):
+    """Results of several jobs: of a model, or with a label."""
+
+
+class AcrossExportAsked(ExportAsked, OfModel):
+    """All results of several jobs: of a model, or with a label."""
 
 
 class FacetsAsked(Chosen):
@@ -77,18 +85,23 @@ class LabelsAsked(Asked):
     cursor: Cursor | None = None
 
 
-class ItemsAsked(Asked):
+class ItemsChosen(Asked):
     """Which items; every given condition must hold."""
 
     path_prefix: Annotated[Name, Field(description="How `file_name` begins.")] | None = None
     true_label: Annotated[Text256, Field(description="The label that folder or manifest gave.")] | None = None
     pending: Annotated[Flag, Field(description="Only items without a result.")] = False
-    limit: Limit = DEFAULT_LIMIT
-    cursor: Cursor | None = None
 
     def filter(self) -> ItemFilter:
         """As the store has it."""
         return ItemFilter(self.path_prefix, self.true_label, self.pending)
+
+
+class ItemsAsked(ItemsChosen):
+    """Which items, from where on."""
+
+    limit: Limit = DEFAULT_LIMIT
+    cursor: Cursor | None = None
 
 
 class Guess(Output):

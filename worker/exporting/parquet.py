@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from importlib.util import find_spec
 from itertools import islice
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
-from store.records import result_record
-from store.results import ResultRow
-from worker.exporting.columns import BATCH
+from worker.exporting.columns import BATCH, Row, record_of
+
+Kind = Literal["results", "items"]
 
 
 class NoParquet(Exception):
@@ -24,14 +24,14 @@ def has_parquet() -> bool:
     return find_spec("pyarrow") is not None
 
 
-def write_parquet(file: BinaryIO, rows: Iterable[ResultRow]) -> int:
-    """Write rows into an open file, which need not be seekable; returns how many. Raises NoParquet."""
+def write_parquet(file: BinaryIO, rows: Iterable[Row], kind: Kind = "results") -> int:
+    """Write rows of a kind into an open file, which need not be seekable; returns how many. Raises NoParquet."""
     if not has_parquet():
         raise NoParquet
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    schema = _schema(pa)
+    schema = _SCHEMAS[kind](pa)
     stream, count = iter(rows), 0
     with pq.ParquetWriter(pa.PythonFile(_Counted(file), mode="w"), schema, compression="zstd") as writer:
         while batch := [_record(row) for row in islice(stream, BATCH)]:
@@ -40,11 +40,11 @@ def write_parquet(file: BinaryIO, rows: Iterable[ResultRow]) -> int:
     return count
 
 
-def _record(row: ResultRow) -> dict[str, Any]:
-    return {**result_record(row), "extra": list(row.extra.items())}
+def _record(row: Row) -> dict[str, Any]:
+    return {**record_of(row), "extra": list(row.extra.items())}
 
 
-def _schema(pa: Any) -> Any:
+def _of_results(pa: Any) -> Any:
     text, number = pa.string(), pa.int64()
     return pa.schema(
         [
@@ -57,6 +57,21 @@ def _schema(pa: Any) -> Any:
             *(("id", text), ("extra", pa.map_(text, text))),
         ]
     )
+
+
+def _of_items(pa: Any) -> Any:
+    text, number = pa.string(), pa.int64()
+    return pa.schema(
+        [
+            *(("job_id", number), ("idx", number), ("path", text), ("file_name", text), ("member", text)),
+            *(("size", number), ("modified_at", text), ("true_label", text), ("split", text), ("status", text)),
+            *(("label", text), ("score", pa.float64()), ("error_code", text), ("correction", text)),
+            *(("id", text), ("extra", pa.map_(text, text))),
+        ]
+    )
+
+
+_SCHEMAS: dict[Kind, Callable[[Any], Any]] = {"results": _of_results, "items": _of_items}
 
 
 class _Counted:

@@ -7,14 +7,13 @@ from collections.abc import Callable, Iterable, Iterator
 from io import StringIO
 from itertools import chain, islice
 
-from store.records import json_text, result_record
-from store.results import ResultRow
-from worker.exporting.columns import BATCH, flat_record
+from store.records import json_text
+from worker.exporting.columns import BATCH, Row, flat_record, record_of
 
 PIECE = 500  # rows of one piece of text
 
 
-def csv_pieces(rows: Iterable[ResultRow], top_k: int) -> Iterator[str]:
+def csv_pieces(rows: Iterable[Row], top_k: int) -> Iterator[str]:
     """CSV: a head, `top_k` labels and scores, and the further columns that the first rows have."""
     stream = iter(rows)
     first = list(islice(stream, BATCH))
@@ -31,11 +30,11 @@ def csv_pieces(rows: Iterable[ResultRow], top_k: int) -> Iterator[str]:
     yield text.getvalue()
 
 
-def jsonl_pieces(rows: Iterable[ResultRow], _: int = 0) -> Iterator[str]:
+def jsonl_pieces(rows: Iterable[Row], _: int = 0) -> Iterator[str]:
     """JSONL: one object a line, top-k as it is."""
     stream = iter(rows)
-    while piece := "".join(json_text(result_record(row)) + "\n" for row in islice(stream, PIECE)):
+    while piece := "".join(json_text(record_of(row)) + "\n" for row in islice(stream, PIECE)):
         yield piece
 
 
-PIECES: dict[str, Callable[[Iterable[ResultRow], int], Iterator[str]]] = {"csv": csv_pieces, "jsonl": jsonl_pieces}
+PIECES: dict[str, Callable[[Iterable[Row], int], Iterator[str]]] = {"csv": csv_pieces, "jsonl": jsonl_pieces}

@@ -68,7 +68,7 @@ def test_a_failure_in_the_middle_breaks_the_connection(
         yield from list(stream(database, number, chosen))[:60]
         raise OSError("the disk is gone")
 
-    monkeypatch.setattr(exports, "walk", failing)
+    monkeypatch.setattr("worker.exporting.selection.walk", failing)
     monkeypatch.setattr(text, "PIECE", 10)
     with pytest.raises(httpx2.RemoteProtocolError):
         served.client.get(f"{served.api}/jobs/{job}/results.jsonl")

@@ -23,6 +23,7 @@ from tests.databases import ready
 from tests.mixed_results import mixed_job
 from worker.exporting import text
 from worker.exporting.files import WRITERS
+from worker.exporting.selection import SELECTION, JobResults, Selection
 from worker.exporting.text import csv_pieces, jsonl_pieces
 
 
@@ -102,8 +103,7 @@ def test_the_child_writes_the_same_parquet_as_the_file_has(
     import pyarrow.parquet as pq
 
     WRITERS[".parquet"](tmp_path / "out.parquet", stream(database, job, Filter(label="wren")), 2)
-    asked = {"database": database_url, "job": job, "filter": {"label": "wren"}, "order": "item"}
-    done = child(json.dumps(asked))
+    done = child(database_url, JobResults(job, Filter(label="wren")))
     assert done.returncode == 0
     assert done.stdout == (tmp_path / "out.parquet").read_bytes()
     rows = pq.read_table(tmp_path / "out.parquet").to_pylist()
@@ -112,10 +112,12 @@ def test_the_child_writes_the_same_parquet_as_the_file_has(
 
 
 def test_a_child_that_fails_says_so_by_its_status(database_url: str) -> None:
-    done = child(json.dumps({"database": database_url, "job": 99, "filter": {}, "order": "item"}))
+    done = child(database_url, JobResults(99, Filter()))
     assert done.returncode != 0
+    assert b"UnknownJob" in done.stderr
 
 
-def child(asked: str) -> subprocess.CompletedProcess[bytes]:
+def child(database_url: str, asked: Selection) -> subprocess.CompletedProcess[bytes]:
     command = [sys.executable, "-P", "-m", "worker.exporting"]
-    return subprocess.run(command, input=asked.encode(), capture_output=True, check=False, timeout=120)
+    told = database_url.encode() + b"\n" + SELECTION.dump_json(asked)
+    return subprocess.run(command, input=told, capture_output=True, check=False, timeout=120)
