@@ -34,8 +34,8 @@ def print_comparison(one: RunRow, other: RunRow, found: Comparison, to: Console)
         say("\nThey saw different pictures: figures of the one say little of the other.", "yellow", to=to)
     if found.classes:
         _print_classes(found, names, to)
-    _print_flips(f"Right in {names[0]}, wrong in {names[1]}", found.lost, to)
-    _print_flips(f"Wrong in {names[0]}, right in {names[1]}", found.gained, to)
+    _print_flips(f"Right in {names[0]}, wrong in {names[1]}", found.flips.lost, found.flips.lost_count, to)
+    _print_flips(f"Wrong in {names[0]}, right in {names[1]}", found.flips.gained, found.flips.gained_count, to)
 
 
 def _print_classes(found: Comparison, names: tuple[str, str], to: Console) -> None:
@@ -46,13 +46,14 @@ def _print_classes(found: Comparison, names: tuple[str, str], to: Console) -> No
     to.print(make_table(("class", f"F1 in {names[0]}", f"F1 in {names[1]}", "change", "images"), rows, right=(1, 2, 3)))
 
 
-def _print_flips(title: str, flips: Sequence[FlipRow], to: Console) -> None:
-    say(f"\n{title}: {len(flips):,}", to=to)
+def _print_flips(title: str, flips: Sequence[FlipRow], count: int, to: Console) -> None:
+    say(f"\n{title}: {count:,}", to=to)
     if flips:
         rows = ((visible(one.path), one.true_label, one.label_a, one.label_b) for one in flips[:FLIPS])
         to.print(make_table(("image", "is a", "was taken for", "now for"), rows))
-    if len(flips) > FLIPS:
-        say(f"and {len(flips) - FLIPS:,} more; --json lists all.", to=to)
+    if count > FLIPS:
+        listed = "all" if count == len(flips) else f"the first {len(flips):,}"
+        say(f"and {count - FLIPS:,} more; --json lists {listed}.", to=to)
 
 
 def _said(value: Value) -> str:

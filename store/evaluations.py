@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection, Row, Select, String, cast, select, text
@@ -21,6 +21,7 @@ from store.tables import evaluations, items, jobs, models, results, run_items, r
 from store.views import results_as_tables
 
 PAGE = 2_000  # rows per query: keyset pages instead of one long transaction
+MOST_FLIPS = 10_000  # of each kind: more are counted, not listed
 
 
 # Copies within one job have one answer: the first stands for all of them. Materialized, and joined by plain equality,
@@ -38,10 +39,15 @@ WITH shown AS NOT MATERIALIZED ({shown}),
             WHERE a.copy = 1
         UNION ALL SELECT b.path, b.true_label, a.label, a.score, b.label, b.score
             FROM b JOIN a ON a.path = b.path AND a.true_label = b.true_label
-            WHERE a.content_hash IS NULL OR b.content_hash IS NULL)
-SELECT path, true_label, label_a, score_a, label_b, score_b FROM pairs
-WHERE label_a <> label_b AND (label_a = true_label OR label_b = true_label)
-ORDER BY CASE WHEN label_a = true_label THEN 0 ELSE 1 END, path
+            WHERE a.content_hash IS NULL OR b.content_hash IS NULL),
+    changed AS (SELECT path, true_label, label_a, score_a, label_b, score_b,
+        CASE WHEN label_b = true_label THEN 1 ELSE 0 END AS gained FROM pairs
+        WHERE label_a <> label_b AND (label_a = true_label OR label_b = true_label)),
+    placed AS (SELECT path, true_label, label_a, score_a, label_b, score_b, gained,
+        ROW_NUMBER() OVER (PARTITION BY gained ORDER BY path) AS place,
+        COUNT(*) OVER (PARTITION BY gained) AS images FROM changed)
+SELECT path, true_label, label_a, score_a, label_b, score_b, gained, images FROM placed
+WHERE place <= :most ORDER BY gained, path
 """
 
 
@@ -145,14 +151,33 @@ def _evaluations() -> Select[Any]:
     return select(evaluations, model).join(models, models.c.id == evaluations.c.model_id)
 
 
-def flips(database: Database, job_a: int, job_b: int) -> list[FlipRow]:
-    """Images that one of two jobs labelled right and the other wrong: lost ones first, each by path.
+@dataclass(slots=True)
+class Flips:
+    """Images that one of two jobs labelled right and the other wrong, by path: how many, and the first MOST_FLIPS."""
+
+    lost: list[FlipRow] = field(default_factory=list)
+    gained: list[FlipRow] = field(default_factory=list)
+    lost_count: int = 0
+    gained_count: int = 0
+
+
+def flips(database: Database, job_a: int, job_b: int) -> Flips:
+    """The images that changed sides between two jobs.
 
     Items are matched by content and true label, or by full path where a content is not known.
     """
+    found = Flips()
     # PostgreSQL has no idea how many rows a job has, and would compare each with each.
     with database.read("SET LOCAL enable_nestloop = off", SCANS) as connection:
         # Not the view itself: PostgreSQL's looks each item up, which takes a million look-ups where a scan would do.
         query = _FLIPS.format(shown=results_as_tables(connection.dialect.name))
-        found = connection.execute(text(query), {"job_a": job_a, "job_b": job_b})
-        return [FlipRow(**row._mapping, gained=row.label_b == row.true_label) for row in found]
+        rows = connection.execute(text(query), {"job_a": job_a, "job_b": job_b, "most": MOST_FLIPS}).all()
+    for path, true_label, label_a, score_a, label_b, score_b, gained, images in rows:
+        flip = FlipRow(path, true_label, label_a, score_a, label_b, score_b, gained=bool(gained))
+        if flip.gained:
+            found.gained_count = images
+            found.gained.append(flip)
+        else:
+            found.lost_count = images
+            found.lost.append(flip)
+    return found

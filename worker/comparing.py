@@ -8,8 +8,8 @@ from typing import Any
 
 from models.recipes import flat
 from store.database import Database
-from store.evaluations import flips
-from store.run_rows import EpochRow, FlipRow, RunRow
+from store.evaluations import Flips, flips
+from store.run_rows import EpochRow, RunRow
 from store.runs import epochs_of
 from worker.measuring import Measured, measure
 
@@ -27,8 +27,7 @@ class Comparison:
     settings: Mapping[str, tuple[Value, Value]]
     metrics: Mapping[str, tuple[Figure, Figure]]
     classes: Mapping[str, tuple[float | None, float | None, int]]
-    lost: Sequence[FlipRow]
-    gained: Sequence[FlipRow]
+    flips: Flips
 
 
 def compare_runs(
@@ -41,13 +40,11 @@ def compare_runs(
     jobs = one.evaluation_job_id, other.evaluation_job_id
     measured = known if known is not None else [measure(database, job) if job is not None else None for job in jobs]
     best = [next((epoch for epoch in epochs_of(database, run.id) if epoch.is_best), None) for run in (one, other)]
-    flipped = flips(database, jobs[0], jobs[1]) if jobs[0] is not None and jobs[1] is not None else []
     return Comparison(
         settings=differing(_chosen(one), _chosen(other)),
         metrics=dict(_metrics((one, other), best, measured)),
         classes=_classes(measured[0], measured[1]),
-        lost=[flip for flip in flipped if not flip.gained],
-        gained=[flip for flip in flipped if flip.gained],
+        flips=flips(database, jobs[0], jobs[1]) if jobs[0] is not None and jobs[1] is not None else Flips(),
     )
 
 
@@ -112,6 +109,7 @@ def comparison_record(one: RunRow, other: RunRow, found: Comparison) -> dict[str
         "classes": [
             {"label": label, "f1_a": a, "f1_b": b, "images": images} for label, (a, b, images) in found.classes.items()
         ],
-        "right_to_wrong": [asdict(flip) for flip in found.lost],
-        "wrong_to_right": [asdict(flip) for flip in found.gained],
+        "flips": {"right_to_wrong": found.flips.lost_count, "wrong_to_right": found.flips.gained_count},
+        "right_to_wrong": [asdict(flip) for flip in found.flips.lost],
+        "wrong_to_right": [asdict(flip) for flip in found.flips.gained],
     }

@@ -163,6 +163,7 @@ def finding_of(record: Record) -> FindingRow:
 
 def comparison_of(record: Record) -> Comparison:
     """The comparison of a `comparison_record`."""
+    from store.evaluations import Flips
     from worker.comparing import Comparison
 
     def pairs(given: Record) -> dict[str, tuple[Any, Any]]:
@@ -175,8 +176,12 @@ def comparison_of(record: Record) -> Comparison:
         settings=pairs(record["settings"]),
         metrics=pairs(record["metrics"]),
         classes={one["label"]: (one["f1_a"], one["f1_b"], one["images"]) for one in record["classes"]},
-        lost=flips(record["right_to_wrong"]),
-        gained=flips(record["wrong_to_right"]),
+        flips=Flips(
+            flips(record["right_to_wrong"]),
+            flips(record["wrong_to_right"]),
+            record["flips"]["right_to_wrong"],
+            record["flips"]["wrong_to_right"],
+        ),
     )
 
 

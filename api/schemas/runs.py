@@ -189,14 +189,25 @@ class Flip(Output):
     gained: bool
 
 
+class FlipCounts(Output):
+    """How many images changed sides."""
+
+    right_to_wrong: Count
+    wrong_to_right: Count
+
+
 class Comparison(Output):
-    """Two runs: settings that differ, figures, classes by how much they changed, images that changed sides."""
+    """Two runs: settings that differ, figures, classes by how much they changed, images that changed sides.
+
+    `flips` counts all of those; of each kind the first 10,000 by path are listed.
+    """
 
     a: Compared
     b: Compared
     settings: dict[str, Pair]
     metrics: dict[str, Pair]
     classes: list[ClassChange]
+    flips: FlipCounts
     right_to_wrong: list[Flip]
     wrong_to_right: list[Flip]
 

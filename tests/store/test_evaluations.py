@@ -12,6 +12,7 @@ from store.commits import commit_slice
 from store.database import Database
 from store.errors import UnknownJob
 from store.evaluations import (
+    Flips,
     evaluation,
     flips,
     labelled_items,
@@ -131,16 +132,33 @@ def test_figures_of_an_evaluation_are_kept_and_renewed(
 def test_flips_are_found_by_content_wherever_the_files_are(database: Database, model_id: int, other_model: int) -> None:
     a = evaluate(database, model_id, FIRST)
     b = evaluate(database, other_model, SECOND, root=b"/moved")
-    assert flips(database, a, b) == [
+    assert flipped(database, a, b) == [
         FlipRow("/moved/0.jpg", "robin", "robin", 0.9, "wren", 0.7, gained=False),
         FlipRow("/moved/1.jpg", "robin", "wren", 0.8, "robin", 0.6, gained=True),
         FlipRow("/moved/5.jpg", "finch", "wren", 0.3, "finch", 0.4, gained=True),
     ]
-    assert [(f.label_a, f.label_b) for f in flips(database, b, a)] == [
+    assert [(f.label_a, f.label_b) for f in flipped(database, b, a)] == [
         ("robin", "wren"),
         ("finch", "wren"),
         ("wren", "robin"),
     ]
+
+
+def flipped(database: Database, a: int, b: int) -> list[FlipRow]:
+    """All of them, the lost ones first."""
+    found = flips(database, a, b)
+    assert (found.lost_count, found.gained_count) == (len(found.lost), len(found.gained))
+    return [*found.lost, *found.gained]
+
+
+def test_more_flips_than_anybody_reads_are_counted(
+    database: Database, model_id: int, other_model: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b = evaluate(database, model_id, FIRST), evaluate(database, other_model, SECOND)
+    monkeypatch.setattr("store.evaluations.MOST_FLIPS", 1)
+    found = flips(database, a, b)
+    assert ([one.path for one in found.lost], found.lost_count) == (["/photos/0.jpg"], 1)
+    assert ([one.path for one in found.gained], found.gained_count) == (["/photos/1.jpg"], 2)
 
 
 def test_flips_fall_back_on_the_path_where_a_content_is_not_known(
@@ -150,8 +168,8 @@ def test_flips_fall_back_on_the_path_where_a_content_is_not_known(
     c = evaluate(database, other_model, SECOND, root=b"/elsewhere")
     with database.write() as connection:
         connection.execute(text("UPDATE results SET content_hash = NULL WHERE job_id = :a"), {"a": a})
-    assert [flip.path for flip in flips(database, a, b)] == ["/photos/0.jpg", "/photos/1.jpg", "/photos/5.jpg"]
-    assert flips(database, a, c) == []
+    assert [flip.path for flip in flipped(database, a, b)] == ["/photos/0.jpg", "/photos/1.jpg", "/photos/5.jpg"]
+    assert flips(database, a, c) == Flips()
 
 
 def test_copies_of_one_picture_flip_once_each(database: Database, model_id: int, other_model: int) -> None:
@@ -160,7 +178,7 @@ def test_copies_of_one_picture_flip_once_each(database: Database, model_id: int,
         connection.execute(text("UPDATE results SET content_hash = :h WHERE idx < 1"), {"h": b"%016d" % 2})
         connection.execute(text("UPDATE results SET label = 'robin' WHERE idx IN (0, 2) AND job_id = :a"), {"a": a})
         connection.execute(text("UPDATE results SET label = 'wren' WHERE idx IN (0, 2) AND job_id = :b"), {"b": b})
-    assert [f.path for f in flips(database, a, b) if not f.gained] == ["/photos/0.jpg", "/photos/2.jpg"]
+    assert [f.path for f in flips(database, a, b).lost] == ["/photos/0.jpg", "/photos/2.jpg"]
 
 
 def test_sql_tells_which_images_changed_their_class_between_two_versions(

@@ -72,6 +72,7 @@ def test_two_runs_are_compared_in_settings_figures_and_images(database: Database
     found = comparison_record(one, other, compare_runs(database, one, other))
     assert found["settings"]["optimizer.learning_rate"] == {"a": 1e-3, "b": 0.5}
     assert found["metrics"]["evaluated accuracy"] == {"a": 0.75, "b": 0.75}
+    assert found["flips"] == {"right_to_wrong": 1, "wrong_to_right": 1}
     assert [flip["path"] for flip in found["right_to_wrong"]] == ["/photos/2.jpg"]
     assert [flip["path"] for flip in found["wrong_to_right"]] == ["/photos/1.jpg"]
 

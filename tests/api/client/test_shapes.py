@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from api.client import shapes
 from store import records
+from store.evaluations import Flips
 from store.facets import Summary
 from store.results import ResultRow
 from store.rows import JobRow
@@ -165,8 +166,7 @@ def test_a_comparison_comes_back_from_its_record() -> None:
         settings={"epochs": (3, None)},
         metrics={"seconds": (1.5, None), "epochs": (3, 4)},
         classes={"ant": (0.5, None, 3)},
-        lost=[FLIP],
-        gained=[replace(FLIP, gained=True)],
+        flips=Flips([FLIP], [replace(FLIP, gained=True)], 1, 20_000),
     )
     run = shapes.run_of(_run_record())
     assert shapes.comparison_of(comparison_record(run, run, found)) == found
