@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import Connection, Row, delete, insert, select, tuple_, update
 
 from store.clock import db_now
 from store.database import Database
@@ -79,11 +79,19 @@ def find(database: Database, webhook_id: str) -> WebhookRow | None:
     return _row(row) if row is not None else None
 
 
-def list_webhooks(database: Database, owner: str | None = None) -> list[WebhookRow]:
-    """Every webhook, oldest first, of one `owner` or of all."""
-    query = select(webhooks).order_by(webhooks.c.created_at, webhooks.c.id)
+def list_webhooks(
+    database: Database,
+    owner: str | None = None,
+    *,
+    after: tuple[float, str] | None = None,
+    limit: int | None = None,
+) -> list[WebhookRow]:
+    """Webhooks, oldest first, of one `owner` or of all; `limit` of those made `after` a time and id."""
+    query = select(webhooks).order_by(webhooks.c.created_at, webhooks.c.id).limit(limit)
     if owner is not None:
         query = query.where(webhooks.c.owner == owner)
+    if after is not None:
+        query = query.where(tuple_(webhooks.c.created_at, webhooks.c.id) > tuple_(*after))
     with database.read() as connection:
         return [_row(row) for row in connection.execute(query)]
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Row, bindparam, insert, or_, select, update
+from sqlalchemy import Row, bindparam, insert, or_, select, tuple_, update
 
 from store.clock import db_now
 from store.database import Database
@@ -129,11 +129,22 @@ def get(database: Database, token_id: str) -> TokenRow | None:
     return _row(row) if row is not None else None
 
 
-def list_tokens(database: Database, owner: str | None = None) -> list[TokenRow]:
-    """Every token, oldest first, with those that are expired or revoked; of one `owner`, or of all."""
-    query = select(tokens).order_by(tokens.c.created_at, tokens.c.id)
+def list_tokens(
+    database: Database,
+    owner: str | None = None,
+    *,
+    after: tuple[float, str] | None = None,
+    limit: int | None = None,
+) -> list[TokenRow]:
+    """Tokens, oldest first, with those that are expired or revoked; of one `owner`, or of all.
+
+    `limit` of those made `after` a time and id.
+    """
+    query = select(tokens).order_by(tokens.c.created_at, tokens.c.id).limit(limit)
     if owner is not None:
         query = query.where(tokens.c.owner == owner)
+    if after is not None:
+        query = query.where(tuple_(tokens.c.created_at, tokens.c.id) > tuple_(*after))
     with database.read() as connection:
         return [_row(row) for row in connection.execute(query)]
 

@@ -61,7 +61,7 @@ def list_tokens(
     """Secrets are not among it: only their hashes are kept."""
     binding = ["tokens"]
     after = decode_cursor(cursor, binding, float, str)
-    rows = [row for row in tokens.list_tokens(here.database) if after is None or (row.created_at, row.id) > after]
+    rows = tokens.list_tokens(here.database, after=(after[0], after[1]) if after else None, limit=limit + 1)
     return page_of(request, rows, limit, lambda row: encode_cursor((row.created_at, row.id), binding), token_record)
 
 

@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from api.access import Caller, Reader, Submitter
 from api.context import Context, Here
-from api.paging import decode_cursor, encode_cursor, page_response
+from api.paging import decode_cursor, encode_cursor, page_of, page_response
 from api.problems import Problem, documented
 from api.schemas.pages import DEFAULT_LIMIT, Cursor, Limit
 from api.schemas.webhooks import (
@@ -57,11 +57,25 @@ def _check_url(here: Context, url: str) -> None:
 
 
 @router.get(
-    "/webhooks", operation_id="list_webhooks", summary="Webhooks of the token's owner", response_model=WebhookPage
+    "/webhooks",
+    operation_id="list_webhooks",
+    summary="Webhooks of the token's owner, the oldest first",
+    response_model=WebhookPage,
+    responses=documented("bad-cursor"),
 )
-def list_webhooks(request: Request, here: Here, caller: Reader) -> Response:
-    """All of them; an administrator sees everybody's."""
-    return page_response(request, [_shown(row) for row in hooks.list_webhooks(here.database, caller.owners)], None)
+def list_webhooks(
+    request: Request,
+    here: Here,
+    caller: Reader,
+    limit: Annotated[Limit, Query()] = DEFAULT_LIMIT,
+    cursor: Annotated[Cursor | None, Query()] = None,
+) -> Response:
+    """An owner has a hundred at the most; an administrator sees everybody's."""
+    binding = ["webhooks", caller.owners]
+    key = decode_cursor(cursor, binding, float, str)
+    after = (key[0], key[1]) if key else None
+    rows = hooks.list_webhooks(here.database, caller.owners, after=after, limit=limit + 1)
+    return page_of(request, rows, limit, lambda row: encode_cursor((row.created_at, row.id), binding), _shown)
 
 
 @router.post(

@@ -175,6 +175,26 @@ def test_a_test_call_and_a_jobs_events_arrive_and_are_logged_page_by_page(
         assert (wrong.status_code, wrong.json()["type"]) == (422, "/errors#bad-cursor")
 
 
+def test_webhooks_come_in_pages_an_administrators_of_all_owners(client: TestClient, settings: Settings) -> None:
+    ann, ben = (bearer(settings, owner, "read", "submit") for owner in ("ann", "ben"))
+    made = [make(client, headers=headers)["id"] for headers in (ann, ben, ann, ben, ann)]
+
+    def walk(headers: dict[str, str]) -> list[str]:
+        found: list[str] = []
+        url: str | None = f"{HOOKS}?limit=2"
+        while url is not None:
+            page = client.get(url, headers=headers)
+            assert len(page.json()["items"]) <= 2
+            found += [row["id"] for row in page.json()["items"]]
+            url = page.links["next"]["url"] if page.json()["next"] else None
+        return found
+
+    assert walk({}) == made
+    assert walk(ann) == made[::2]
+    cursor = client.get(f"{HOOKS}?limit=2", headers=ann).json()["next"]
+    assert client.get(HOOKS, params={"cursor": cursor}, headers=ben).json()["type"] == "/errors#bad-cursor"
+
+
 def test_one_that_is_switched_off_is_not_tested(client: TestClient) -> None:
     path = f"{HOOKS}/{make(client)['id']}"
     client.patch(path, json={"active": False})
