@@ -83,14 +83,11 @@ def run_dose(folder: Path, plan: Plan, dose: Dose, say: Say = lambda _: None) ->
         report.verdict = judge(
             world.database, acknowledged=world.acknowledged,
             server_check=(lambda: postgres.check("postgres")) if (postgres := world.postgres) else None,
+            befell=world.history.names(), logs=world.logs,
         )  # fmt: skip
         if not report.is_clean:
-            report.wrong += [f"{path.name}: …{path.read_text()[-1500:]}" for path in _logs(world)]
+            report.wrong += [f"{path.name}: …{path.read_text()[-1500:]}" for path in world.logs]
     return report
-
-
-def _logs(world: World) -> list[Path]:
-    return sorted([*world.folder.glob("*.log"), *world.home.path.glob("logs/*.log")])
 
 
 class _Chooser:
@@ -147,7 +144,7 @@ def _hurt(world: World, pace: Pace, dose: Dose, report: Report) -> None:
 def _befall(world: World, fault: Fault, dice: random.Random, chooser: _Chooser, report: Report) -> None:
     begun = time.monotonic()
     try:
-        with fault.act(world, dice) as seconds:
+        with world.history.during(fault.name), fault.act(world, dice) as seconds:
             at = time.monotonic()
             _note(world, fault.name, f"for {seconds:.1f} s" if seconds else "")
             time.sleep(seconds)

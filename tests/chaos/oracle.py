@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Row, text
 
 from store.database import Database
+from tests.chaos.causes import ATTEMPTS, odd_tracebacks, unexplained
 from tests.chaos.pictures import Answers
 from tests.chaos.tallying import wrong_counters
 
@@ -61,6 +63,7 @@ QUERIES = {
         AND NOT EXISTS (SELECT 1 FROM runs r WHERE r.model_id = m.id)""",
 }
 
+FAILED = "SELECT COALESCE(error, '') FROM attempts WHERE outcome = 'failed'"
 ANSWERED = """SELECT j.root, i.path, r.job_id, r.idx, r.status, r.label, r.score, r.error_code FROM results r
     JOIN items i ON i.job_id = r.job_id AND i.idx = r.idx JOIN jobs j ON j.id = r.job_id
     JOIN models m ON m.id = j.model_id WHERE m.name = :model AND j.kind = 'classify'"""
@@ -94,17 +97,25 @@ def judge(
     acknowledged: Sequence[int] = (),
     model: str = "fake",
     server_check: Callable[[], list[str]] | None = None,
+    befell: Collection[str] = (),
+    logs: Sequence[Path] = (),
 ) -> Verdict:
-    """Look at everything. `acknowledged`: jobs whose id somebody was given. `model`: whose answers are known."""
+    """Look at everything. `acknowledged`: jobs whose id somebody was given. `model`: whose answers are known.
+
+    `befell`: the faults of the run, which explain tracebacks in its `logs` and failed attempts (tests.chaos.causes).
+    """
     verdict = Verdict()
     with database.read("SET TRANSACTION READ ONLY") as connection:
         for name, query in QUERIES.items():
             found = [tuple(row) for row in connection.execute(text(query))]
             verdict.note(name, found, sum(row[2] for row in found) if name == "duplicated" else None)
+        causes = [str(cause) for cause in connection.execute(text(FAILED)).scalars()]
         answered = connection.execute(text(ANSWERED), {"model": model}).all()
         verdict.note("vanished", list(_vanished(connection, acknowledged)))
         verdict.note("miscounted", wrong_counters(connection))
         verdict.note("damaged", list(_damaged(connection)))
+    verdict.note("unexplained", unexplained(causes, ATTEMPTS, befell))
+    verdict.note("tracebacks", list(odd_tracebacks(logs, befell)))
     verdict.note("wrong", list(_wrong(answered)))  # outside of the transaction: it takes a while
     verdict.note("damaged", server_check() if server_check else [])
     return verdict

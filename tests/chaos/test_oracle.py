@@ -34,6 +34,7 @@ DAMAGE = {
     "uncovered": ["UPDATE shards SET hi = hi - 1"],
     "half_closed": ["UPDATE shards SET state = 'ready'"],
     "refused": ["UPDATE attempts SET outcome = 'failed', error = 'StoreError: The database x refused: a key'"],
+    "unexplained": ["UPDATE attempts SET outcome = 'failed', error = 'KeyError: 3'"],
     "epochs": [RUN.format(1), EPOCH.format(1), EPOCH.format(3)],
     "modelless": [RUN.format("NULL"), EPOCH.format(1)],
     "stray_models": ["UPDATE models SET name = 'fruit'"],
@@ -69,7 +70,12 @@ def test_a_job_that_went_well_leaves_nothing_to_find(database_url: str, tmp_path
     verdict = judge(database, acknowledged=[1])
     database.close()
     assert verdict.is_clean, str(verdict)
-    assert verdict.counts.keys() == {*DAMAGE, "duplicated", "vanished"}  # the first: tests/chaos/test_controls.py
+    assert verdict.counts.keys() == {
+        *DAMAGE,
+        "duplicated",
+        "vanished",
+        "tracebacks",
+    }  # the first: tests/chaos/test_controls.py
 
 
 @pytest.mark.parametrize("name", DAMAGE)
@@ -89,3 +95,14 @@ def test_a_job_that_somebody_was_promised_must_be_there(tmp_path: Path) -> None:
     verdict = judge(database, acknowledged=[1, 2])
     database.close()
     assert verdict.counts["vanished"] == 1
+
+
+def test_a_traceback_counts_unless_a_fault_explains_it(tmp_path: Path) -> None:
+    database = finished(f"sqlite:///{tmp_path}/pixmill.db", tmp_path)
+    log = tmp_path / "worker.log"
+    log.write_text("Traceback (most recent call last):\n  File x\nredis.exceptions.ConnectionError: gone\n")
+    found = [
+        judge(database, befell=befell, logs=[log]).counts["tracebacks"] for befell in ({"broker_down"}, {"job_paused"})
+    ]
+    database.close()
+    assert found == [0, 1]

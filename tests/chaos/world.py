@@ -20,6 +20,7 @@ from cli.errors import Exit
 from store.database import Database
 from store.errors import StoreError
 from tests.chaos.crews import Crew, Crews
+from tests.chaos.history import History
 from tests.chaos.pictures import write_folder
 from tests.chaos.proxy import Proxy
 from tests.chaos.servers import Broker, Postgres
@@ -71,6 +72,7 @@ class World:
     acknowledged: list[int] = field(default_factory=list)  # jobs whose id a person was given
     refused: list[str] = field(default_factory=list)  # what submissions said that did not get one
     wrong: list[str] = field(default_factory=list)  # what no person may ever see: a traceback, no answer, no reason
+    history: History = field(default_factory=History)
     paused: set[int] = field(default_factory=set)  # jobs that a person has paused just now
     _trainings: int = 0
 
@@ -83,6 +85,11 @@ class World:
     def full(self) -> Path:
         """The file whose presence fills the disk of a SQLite database."""
         return self.folder / "full"
+
+    @property
+    def logs(self) -> list[Path]:
+        """What every program wrote."""
+        return sorted([*self.folder.glob("*.log"), *self.home.path.glob("logs/*.log")])
 
     def rows(self, query: str) -> list[dict[str, Any]]:
         """Rows of a query. Raises StoreError while the database is away."""

@@ -1,0 +1,84 @@
+"""What faults may bring about beside lost time: an attempt that failed, a traceback in a log. The rest is a finding.
+
+Each cause names the faults that it comes from; without one of them in the run it explains nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+PROCESSES = ("kill_", "end_", "stop_", "memory_", "failpoint_")
+# Whoever stands still or dies in a transaction holds its locks for a while.
+DATABASE = ("sqlite_", "pg_", "failpoint_", "stop_")
+BROKER = ("broker_",)
+START = "Traceback (most recent call last):"
+FATAL = "Fatal Python error"
+CHAINED = ("During handling of the above exception", "The above exception was the direct cause")
+CUT = "cut short"
+# SIGSEGV, say, would be one of ours: nobody sends that.
+TRAINER = r"the trainer was ended by SIG(KILL|TERM) "
+
+
+class Cause(NamedTuple):
+    """Words that a fault explains. `faults`: how the names of those begin that bring it about."""
+
+    words: str
+    faults: tuple[str, ...]
+
+    def explains(self, said: str, befell: Collection[str]) -> bool:
+        """Whether it is that, and one of its faults befell the run."""
+        return re.search(self.words, said) is not None and any(name.startswith(self.faults) for name in befell)
+
+
+# A lease that was lost to a fault has the outcome `lost`, work that was given back `released`: neither has failed.
+ATTEMPTS = (
+    Cause(rf"^{TRAINER}", PROCESSES),
+    Cause(r"^DatabaseUnavailable: ", DATABASE),  # of a training, which is not given back then
+)
+TRACEBACKS = (
+    Cause(r"^billiard\.", PROCESSES),  # the parent of a worker tells that its child is gone
+    Cause(r"^redis\.exceptions\.", BROKER),
+    Cause(rf"TrainerDied: {TRAINER}", PROCESSES),
+    Cause(
+        r"^(store\.errors\.DatabaseUnavailable|sqlalchemy\.exc\.OperationalError|psycopg\.OperationalError)", ("pg_",)
+    ),
+)
+
+
+def unexplained(said: Iterable[str], causes: Collection[Cause], befell: Collection[str]) -> list[str]:
+    """What none of the causes explains."""
+    return [words for words in said if not any(cause.explains(words, befell) for cause in causes)]
+
+
+def tracebacks(log: str) -> Iterator[str]:
+    """What each traceback of a log was raised for. Of a chain the last one, which is what reached the log."""
+    lines = log.splitlines()
+    for at, line in enumerate(lines):
+        if FATAL in line:
+            yield line[line.index(FATAL) :]
+        elif line.lstrip("| ").startswith(START):
+            end = _end(lines, at)
+            if not any(words in text for text in lines[end + 1 : end + 4] for words in CHAINED):
+                yield lines[end].strip("| ") if end < len(lines) else CUT
+
+
+def _end(lines: list[str], start: int) -> int:
+    """Where the line with the exception is: the first that stands no deeper than the traceback's own."""
+    depth = _depth(lines[start])
+    return next(
+        (at for at in range(start + 1, len(lines)) if lines[at].strip() and _depth(lines[at]) <= depth), len(lines)
+    )
+
+
+def _depth(line: str) -> int:
+    return len(line) - len(line.lstrip("| "))
+
+
+def odd_tracebacks(logs: Iterable[Path], befell: Collection[str]) -> Iterator[str]:
+    """Tracebacks that no fault explains, each with its log's name."""
+    for path in logs:
+        found = tracebacks(path.read_text(errors="replace"))
+        yield from (f"{path.name}: {words}" for words in unexplained(found, TRACEBACKS, befell))
