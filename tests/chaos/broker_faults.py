@@ -10,7 +10,7 @@ from contextlib import suppress
 import redis
 
 from tests.chaos.crews import Missed
-from tests.chaos.faults import fault
+from tests.chaos.faults import bent, fault
 from tests.chaos.world import World
 
 SECRET = "not what the workers know"  # noqa: S105  it is none
@@ -102,46 +102,27 @@ def broker_reset(world: World, rng: random.Random) -> Iterator[float]:
 @fault(1, takes="broker proxy")
 def broker_reset_often(world: World, rng: random.Random) -> Iterator[float]:
     """Refused for a while, so that whoever comes back is cut off again."""
-    world.broker_proxy.refuse()
-    try:
-        yield rng.uniform(0.5, 4)
-    finally:
-        world.broker_proxy.heal()
+    yield from bent(world.broker_proxy, world.broker_proxy.refuse, rng.uniform(0.5, 4))
 
 
 @fault(1.5, takes="broker proxy")
 def broker_slow(world: World, rng: random.Random) -> Iterator[float]:
-    world.broker_proxy.slow(rng.uniform(0.1, 2))
-    try:
-        yield rng.uniform(1, 6)
-    finally:
-        world.broker_proxy.heal()
+    delay_s = rng.uniform(0.1, 2)
+    yield from bent(world.broker_proxy, lambda: world.broker_proxy.slow(delay_s), rng.uniform(1, 6))
 
 
 @fault(1.5, takes="broker proxy")
 def broker_black_hole(world: World, rng: random.Random) -> Iterator[float]:
-    world.broker_proxy.swallow()
-    try:
-        yield rng.uniform(1, 8)
-    finally:
-        world.broker_proxy.heal()
+    yield from bent(world.broker_proxy, world.broker_proxy.swallow, rng.uniform(1, 8))
 
 
 @fault(1.5, takes="broker proxy")
 def broker_half_open(world: World, rng: random.Random) -> Iterator[float]:
     """The connections are gone and nobody is told; new ones work. Later the dead ones are found out."""
-    if not world.broker_proxy.half_open():
-        raise Missed
-    try:
-        yield rng.uniform(2, 12)
-    finally:
-        world.broker_proxy.heal()
+    yield from bent(world.broker_proxy, world.broker_proxy.half_open, rng.uniform(2, 12))
 
 
 @fault(1.5, takes="broker proxy")
 def broker_cut(world: World, rng: random.Random) -> Iterator[float]:
-    world.broker_proxy.cut_after(rng.randint(1, 2000))
-    try:
-        yield rng.uniform(0.5, 3)
-    finally:
-        world.broker_proxy.heal()
+    count = rng.randint(1, 2000)
+    yield from bent(world.broker_proxy, lambda: world.broker_proxy.cut_after(count), rng.uniform(0.5, 3))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import random
 import signal
+import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 
 import psutil
 from sqlalchemy import text
@@ -14,10 +15,13 @@ from sqlalchemy.exc import DBAPIError
 
 from store.errors import StoreError
 from tests.chaos.crews import Missed
-from tests.chaos.faults import fault
-from tests.chaos.proxy import Proxy
+from tests.chaos.faults import bent, fault
+from tests.chaos.proxy import Proxy, When
 from tests.chaos.servers import Postgres
 from tests.chaos.world import LEASE_S, World
+
+MARK_S = 2.0  # for whoever waited to go on
+WHENS: tuple[When, ...] = ("before", "after")
 
 
 def _server(world: World) -> Postgres:
@@ -35,22 +39,26 @@ def _proxy(world: World) -> Proxy:
 @fault(2, takes="database", where="sqlite")
 def sqlite_locked(world: World, rng: random.Random) -> Iterator[float]:
     """Another program holds the write lock, up to twice as long as a lease."""
+    begun = time.monotonic()
     yield from _held(world, rng, "UPDATE counters SET n = n WHERE name = ''")
+    _marked(world, "waited", begun)
 
 
 @fault(2, takes="database", where="sqlite")
 def sqlite_full(world: World, rng: random.Random) -> Iterator[float]:
+    begun = time.monotonic()
     world.full.touch()
     try:
         yield rng.uniform(0.5, 5)
     finally:
         world.full.unlink(missing_ok=True)
+    _marked(world, "failed", begun)
 
 
 @fault(3, takes="database", where="sqlite")
 def sqlite_write_error(world: World, rng: random.Random) -> Iterator[float]:
     """The system refuses a worker to let any file grow: the disk is full, or a limit is reached."""
-    child = world.crews.a_child(rng)
+    child, begun = world.crews.a_child(rng), time.monotonic()
     try:
         before = child.rlimit(psutil.RLIMIT_FSIZE)
         child.rlimit(psutil.RLIMIT_FSIZE, (4096, before[1]))
@@ -61,20 +69,28 @@ def sqlite_write_error(world: World, rng: random.Random) -> Iterator[float]:
     finally:
         with suppress(psutil.Error):
             child.rlimit(psutil.RLIMIT_FSIZE, before)
+    _marked(world, "failed", begun, child.pid)
 
 
 @fault(1.5, where="sqlite")
 def sqlite_checkpointed(world: World, rng: random.Random) -> Iterator[float]:
     """Another program checkpoints the log at the same time, many times over."""
-    with suppress(StoreError), world.database.engine.connect() as connection:
+    met, engine = False, world.database.engine
+    with suppress(DBAPIError, engine.dialect.loaded_dbapi.Error), closing(engine.raw_connection()) as connection:
+        cursor = connection.cursor()  # outside of any transaction
         for _ in range(20):
-            connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+            before = cursor.execute("PRAGMA data_version").fetchone()
+            cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            met |= cursor.execute("PRAGMA data_version").fetchone() != before
     yield 0.0
+    if not met:  # nobody wrote meanwhile
+        raise Missed
 
 
 @fault(2, takes="database", where="postgresql")
 def pg_locked(world: World, rng: random.Random) -> Iterator[float]:
-    yield from _held(world, rng, "LOCK TABLE shards IN EXCLUSIVE MODE")
+    waiting = "SELECT COUNT(*) FROM pg_locks WHERE NOT granted AND relation = 'shards'::regclass"
+    yield from _held(world, rng, "LOCK TABLE shards IN EXCLUSIVE MODE", waiting)
 
 
 @fault(4, takes="database", where="postgresql")
@@ -122,15 +138,8 @@ def pg_postmaster_killed(world: World, rng: random.Random) -> Iterator[float]:
 @fault(5, takes="database proxy", where="postgresql")
 def pg_commit_cut(world: World, rng: random.Random) -> Iterator[float]:
     """A connection is reset during COMMIT: half of the time before the server has it, half after."""
-    proxy = _proxy(world)
-    before = proxy.cuts
-    proxy.cut_commit("after" if rng.random() < 0.5 else "before")
-    try:
-        yield 2.0
-    finally:
-        proxy.heal()
-    if proxy.cuts == before:
-        raise Missed
+    proxy, when = _proxy(world), rng.choice(WHENS)
+    yield from bent(proxy, lambda: proxy.cut_commit(when), 2.0)
 
 
 @fault(2, takes="database proxy", where="postgresql")
@@ -142,54 +151,66 @@ def pg_reset(world: World, rng: random.Random) -> Iterator[float]:
 
 @fault(1.5, takes="database proxy", where="postgresql")
 def pg_refused(world: World, rng: random.Random) -> Iterator[float]:
-    _proxy(world).refuse()
-    yield from _healed(world, rng.uniform(0.5, 4))
+    yield from bent(_proxy(world), _proxy(world).refuse, rng.uniform(0.5, 4))
 
 
 @fault(1.5, takes="database proxy", where="postgresql")
 def pg_slow(world: World, rng: random.Random) -> Iterator[float]:
-    _proxy(world).slow(rng.uniform(0.02, 0.5))
-    yield from _healed(world, rng.uniform(1, 5))
+    delay_s = rng.uniform(0.02, 0.5)
+    yield from bent(_proxy(world), lambda: _proxy(world).slow(delay_s), rng.uniform(1, 5))
 
 
 @fault(1.5, takes="database proxy", where="postgresql")
 def pg_black_hole(world: World, rng: random.Random) -> Iterator[float]:
-    _proxy(world).swallow()
-    yield from _healed(world, rng.uniform(0.5, 6))
+    yield from bent(_proxy(world), _proxy(world).swallow, rng.uniform(0.5, 6))
 
 
 @fault(1.5, takes="database proxy", where="postgresql")
 def pg_half_open(world: World, rng: random.Random) -> Iterator[float]:
     """The far side is gone and nobody is told, until the reset that keepalives would bring in the end."""
-    if not _proxy(world).half_open():
-        raise Missed
-    yield from _healed(world, rng.uniform(1, 8))
+    yield from bent(_proxy(world), _proxy(world).half_open, rng.uniform(1, 8))
 
 
 @fault(2, takes="database proxy", where="postgresql")
 def pg_cut(world: World, rng: random.Random) -> Iterator[float]:
-    _proxy(world).cut_after(rng.randint(1, 20_000))
-    yield from _healed(world, rng.uniform(0.5, 2))
+    count = rng.randint(1, 20_000)
+    yield from bent(_proxy(world), lambda: _proxy(world).cut_after(count), rng.uniform(0.5, 2))
 
 
-def _healed(world: World, seconds: float) -> Iterator[float]:
-    try:
-        yield seconds
-    finally:
-        _proxy(world).heal()
-
-
-def _held(world: World, rng: random.Random, statement: str) -> Iterator[float]:
+def _held(world: World, rng: random.Random, statement: str, waiting: str = "SELECT 1") -> Iterator[float]:
+    """A lock held for a while. `waiting`: a query that counts those who wait for it. Raises Missed where none does."""
     try:
         with world.database.write() as connection:
             connection.execute(text(statement))
             yield rng.uniform(0.3, 2) * LEASE_S
+            count = int(connection.scalar(text(waiting)) or 0)
     except StoreError as error:
         raise Missed from error
+    if not count:
+        raise Missed
 
 
 def _told(server: Postgres, statement: str) -> None:
+    """Raises Missed where it did nothing."""
     try:
-        server.run(statement)
+        if not server.run(statement):
+            raise Missed
     except DBAPIError as error:
         raise Missed from error
+
+
+def _marked(world: World, kind: str, begun: float, pid: int | None = None) -> None:
+    """Raises Missed where nobody, or not that process, waited or failed since then; see hooks/sitecustomize.py.
+
+    Whoever waited for what is over now says so only as soon as he goes on.
+    """
+    ended = time.monotonic()
+    while True:
+        for path in world.met.glob(f"{kind} *"):
+            _, since, until, whose = path.name.split()
+            path.unlink(missing_ok=True)
+            if float(until) > begun and float(since) < ended and pid in (None, int(whose)):
+                return
+        if time.monotonic() > ended + MARK_S:
+            raise Missed
+        time.sleep(0.05)

@@ -1,7 +1,8 @@
 """What a fault is: a name, what it takes, how often it is chosen; and the faults that befall processes.
 
 A fault is a context manager over a world: entering does the harm and tells for how long it should last, leaving undoes
-it. What is undone by others (a watcher, a supervisor) is not undone here. It raises Missed where nothing was there.
+it. What is undone by others (a watcher, a supervisor) is not undone here. It raises Missed where nothing was there, or
+where, as it turns out in the end, it met nothing.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Literal
 import psutil
 
 from tests.chaos.crews import Missed
+from tests.chaos.proxy import Proxy
 from tests.chaos.world import LEASE_S, MEMORY_MB, World
 from tests.running import command_of
 
@@ -66,6 +68,18 @@ def fault(weight: float, takes: str = "", where: Where = "both") -> Callable[[St
         return steps
 
     return enter
+
+
+def bent(proxy: Proxy, order: Callable[[], object], seconds: float) -> Iterator[float]:
+    """A proxy under an order for a while. Raises Missed where no connection and no data came by meanwhile."""
+    before = proxy.met
+    order()
+    try:
+        yield seconds
+    finally:
+        proxy.heal()
+    if proxy.met == before:
+        raise Missed
 
 
 @fault(5)

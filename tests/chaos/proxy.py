@@ -54,6 +54,7 @@ class Proxy:
         self._delay_s = 0.0
         self.port = 0
         self.cuts = 0  # links that a rule has ended
+        self.met = 0  # pieces of data and connections that any order has done something to
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -128,6 +129,7 @@ class Proxy:
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._refuses:
+            self.met += 1
             _reset(writer)
             return
         try:
@@ -155,6 +157,7 @@ class Proxy:
     ) -> None:
         try:
             while data := await reader.read(1 << 16):
+                self.met += self._delay_s > 0 or link.is_silent or not self._open.is_set()
                 await self._open.wait()
                 if self._delay_s:
                     await asyncio.sleep(self._delay_s)
@@ -162,6 +165,7 @@ class Proxy:
                     continue
                 if self._is_cut(link, data, from_client=from_client):
                     self.cuts += 1
+                    self.met += 1
                     link.reset()
                     return
                 writer.write(data)
@@ -198,12 +202,14 @@ class Proxy:
         for link in gone:
             link.reset()
             self._links.discard(link)
+        self.met += len(gone)
         return len(gone)
 
     def _silence(self) -> int:
         for link in self._links:
             link.is_silent = True
             _reset(link.server)
+        self.met += len(self._links)
         return len(self._links)
 
     def _cut_links(self, count: int) -> None:

@@ -96,7 +96,8 @@ class Report:
     def _kinds(self) -> str:
         counted = Counter(one.name for one in self.happened)
         kinds = ", ".join(f"{name} {n}" for name, n in sorted(counted.items()))
-        return f"{len(counted)} kinds: {kinds}\nmissed (nothing there to hurt): {sum(self.missed.values())}"
+        missed = ", ".join(f"{name} {n}" for name, n in sorted(self.missed.items())) or "none"
+        return f"{len(counted)} kinds: {kinds}\nmet nothing, and do not count: {missed}"
 
     def _recovery(self) -> str:
         by_kind: defaultdict[str, list[float]] = defaultdict(list)

@@ -3,12 +3,14 @@
 import socket
 import socketserver
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from tests.chaos.crews import Missed
+from tests.chaos.faults import bent
 from tests.chaos.proxy import Proxy
 from tests.running import eventually
 
@@ -67,6 +69,34 @@ def is_silent(connection: socket.socket, seconds: float = 0.2) -> bool:
     finally:
         connection.settimeout(PATIENCE_S)
     return False
+
+
+def test_an_order_under_which_nothing_comes_by_has_met_nothing(proxy: Proxy) -> None:
+    for order in (proxy.reset, proxy.half_open, proxy.swallow, proxy.refuse, lambda: proxy.cut_after(1)):
+        with pytest.raises(Missed):
+            list(bent(proxy, order, 0))
+
+
+ORDERS: dict[str, Callable[[Proxy], object]] = {
+    "reset": Proxy.reset,
+    "half open": Proxy.half_open,
+    "refused": Proxy.refuse,
+    "black hole": Proxy.swallow,
+    "slow": lambda proxy: proxy.slow(0.01),
+    "cut": lambda proxy: proxy.cut_after(1),
+    "cut in COMMIT": lambda proxy: proxy.cut_commit("after"),
+}
+
+
+@pytest.mark.parametrize("name", ORDERS)
+def test_an_order_under_which_data_come_by_has_met_them(proxy: Proxy, name: str) -> None:
+    with connected(proxy) as connection:
+        steps = bent(proxy, lambda: ORDERS[name](proxy), 0)
+        next(steps)
+        with suppress(ConnectionError):
+            connection.sendall(b"COMMIT")
+            is_silent(connection)
+        assert list(steps) == []
 
 
 def test_a_reset_reaches_the_client_as_one_and_the_next_connection_works(proxy: Proxy) -> None:

@@ -87,6 +87,11 @@ class World:
         return self.folder / "full"
 
     @property
+    def met(self) -> Path:
+        """The folder of marks of those whom a SQLite fault met."""
+        return self.folder / "met"
+
+    @property
     def logs(self) -> list[Path]:
         """What every program wrote."""
         return sorted([*self.folder.glob("*.log"), *self.home.path.glob("logs/*.log")])
@@ -170,7 +175,7 @@ class World:
 def make_world(folder: Path, plan: Plan) -> Iterator[World]:
     """Make a world and start it; nothing of it is left running afterwards."""
     home = Home(folder / "home", {"PIXMILL_ENGINE": "fake"})
-    for each in (home.path, folder / "failpoints", folder / "tmp"):
+    for each in (home.path, folder / "failpoints", folder / "met", folder / "tmp"):
         each.mkdir(parents=True)
     fake_model(home.path)
     with ExitStack() as stack:
@@ -226,6 +231,7 @@ def _environment(folder: Path, plan: Plan, broker_url: str, database_url: str) -
         "CHAOS_SKEW": f"{first}={random.Random(plan.seed).choice((-3600, 3600, 90, -7200))}",
         "CHAOS_HURRY": str(plan.hurry),
         "CHAOS_FULL": str(folder / "full"),
+        "CHAOS_MET": str(folder / "met"),
         "CHAOS_GREEDY": str(folder / "greedy"),
         # A trainer takes more than that by itself.
         **({} if plan.trainings else {"PIXMILL_WORKER_MEMORY_MB": str(MEMORY_MB)}),

@@ -4,6 +4,7 @@
 - CHAOS_SKEW: `DEVICE=SECONDS,…`: by how much the clock of a device's worker is wrong.
 - CHAOS_GREEDY: a file; the process that finds it first takes 900 MiB of memory in the middle of a batch.
 - CHAOS_FULL: a file; while it is there, the SQLite database has no room for another page.
+- CHAOS_MET: a folder; whoever waited for SQLite's write lock, or whom it failed, leaves an empty file there.
 - CHAOS_HURRY: by how much the waits after deaths and lost leases are shorter, as leases are.
 - CHAOS_BREAK: negative controls: `fence`, `sweeper` or `transaction` is taken out of the product.
 """
@@ -14,10 +15,11 @@ import importlib.util
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
 from typing import Any
 
+WAITED_S = 0.1  # longer than neighbours keep each other waiting
 BREAK = os.environ.get("CHAOS_BREAK", "").split(",")
 
 
@@ -78,6 +80,29 @@ def take_memory() -> None:
     del taken
 
 
+def leave_mark(kind: str, begun: float) -> None:
+    """An empty file: there may be no room for more."""
+    name = f"{kind} {begun:.3f} {time.monotonic():.3f} {os.getpid()}"
+    os.close(os.open(os.path.join(os.environ["CHAOS_MET"], name), os.O_CREAT, 0o644))  # noqa: PTH118  no import at start
+
+
+def watch_lock(module: Any) -> None:
+    """A mark of whoever waited until a transaction began."""
+    from contextlib import contextmanager
+
+    begin = module.Database._transaction
+
+    @contextmanager
+    def begun(self: Any, kind: str) -> Iterator[Any]:
+        since = time.monotonic()
+        with begin(self, kind) as connection:
+            if self.is_sqlite and kind != "read" and time.monotonic() - since > WAITED_S:
+                leave_mark("waited", since)
+            yield connection
+
+    module.Database._transaction = begun
+
+
 def full_disk(module: Any) -> None:
     """Every write looks first whether there is room: `database or disk is full`, as SQLite itself says it."""
     from sqlalchemy import Connection, event
@@ -92,9 +117,11 @@ def full_disk(module: Any) -> None:
             pages = 1 if os.path.exists(os.environ["CHAOS_FULL"]) else 0xFFFFFFFE  # noqa: PTH110  no import at start
             connection.exec_driver_sql(f"PRAGMA max_page_count={pages}")  # SQLite takes no less than there are
 
+        event.listen(engine, "handle_error", lambda _: leave_mark("failed", time.monotonic()))
         return engine
 
     module.Database._sqlite_engine = made
+    watch_lock(module)
 
 
 def wrong_clock() -> None:
