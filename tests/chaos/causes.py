@@ -1,4 +1,4 @@
-"""What faults may bring about beside lost time: an attempt that failed, a traceback in a log. The rest is a finding.
+"""What faults may bring about beside lost time: failed attempts, tracebacks, refusals. The rest is a finding.
 
 Each cause names the faults that it comes from; without one of them in the run it explains nothing.
 """
@@ -45,6 +45,16 @@ TRACEBACKS = (
     Cause(
         r"^(store\.errors\.DatabaseUnavailable|sqlalchemy\.exc\.OperationalError|psycopg\.OperationalError)", ("pg_",)
     ),
+)
+
+# What a person may hear who submits and gets no job, with the exit status of the command. One whom a failpoint killed
+# hears nothing: that is known by its process.
+SUBMISSIONS = (
+    Cause(r"^status 3: (?s:.*)No space left for the database", ("sqlite_full",)),
+    Cause(r"^status 3: (?s:.*)stayed locked by another program", DATABASE),
+    Cause(r"^status 3: (?s:.*)The failpoint \S+ was told to fail", ("failpoint_",)),
+    Cause(r"^status 3: (?s:.*)The database postgresql\S+ cannot be reached: ", ("pg_",)),
+    Cause(r"^status 3: (?s:.*)Another transaction was in the way", DATABASE),
 )
 
 

@@ -34,6 +34,7 @@ class Crew:
     log: Path
     process: subprocess.Popen[bytes] | None = None
     starts: int = 0
+    told: set[int] = field(default_factory=set)  # processes that a fault has told to end, or killed
     ends: list[tuple[int, int]] = field(default_factory=list)  # process and status, each time
 
     def start(self) -> None:
@@ -63,6 +64,15 @@ class Crew:
             if self.process is None or self.process.poll() is not None:
                 raise Missed
             return psutil.Process(self.process.pid)
+        except psutil.Error as error:
+            raise Missed from error
+
+    def end(self, number: signal.Signals) -> None:
+        """Tell the supervisor to end, or kill it. Raises Missed."""
+        process = self.supervisor()
+        self.told.add(process.pid)
+        try:
+            process.send_signal(number)
         except psutil.Error as error:
             raise Missed from error
 

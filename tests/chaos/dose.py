@@ -17,6 +17,7 @@ from store.errors import StoreError
 from tests.chaos import broker_faults, database_faults, failpoint_faults, person_faults
 from tests.chaos.crews import Missed
 from tests.chaos.faults import CATALOGUE, Fault
+from tests.chaos.history import fired
 from tests.chaos.oracle import judge
 from tests.chaos.pace import Pace
 from tests.chaos.report import Happened, Report
@@ -31,6 +32,7 @@ UNDO_S = 40.0  # what a fault may take beyond what it says
 AT_ONCE = 12
 FRESH_S = 1.5  # so old may the last commit be when a fault comes,
 PATIENCE_S = 4.0  # unless it came so long ago that it is not worth waiting for
+USUAL = (0, -signal.SIGKILL, -signal.SIGTERM)  # how a supervisor ends that was told to, or was killed
 OPEN = "SELECT COUNT(*) FROM jobs WHERE state NOT IN ('done', 'done_with_errors', 'failed', 'cancelled', 'scanning')"
 HELD = "SELECT COUNT(*) FROM shards WHERE state = 'leased'"
 # A training that was cancelled when it had its model is whole: only its evaluation was left to do.
@@ -193,12 +195,12 @@ def _left_over(world: World) -> list[str]:
 
 
 def _odd_ends(world: World) -> list[str]:
-    """Supervisors that ended by themselves: neither killed, nor told to, nor by a failpoint."""
-    log = world.failpoints / "fired.log"
-    fired = {int(line.split()[-2]) for line in log.read_text().splitlines()} if log.exists() else set()
-    usual = (0, -signal.SIGKILL, -signal.SIGTERM)
-    ends = (end for crew in world.crews.all for end in crew.ends)
-    return [f"a supervisor ended by itself with status {n}" for pid, n in ends if n not in usual and pid not in fired]
+    """Supervisors that ended by themselves, with whatever status: neither a fault nor a failpoint ended them."""
+    by_failpoint = {one.pid for one in fired(world.failpoints)}
+    ends = ((pid, n, n in USUAL and pid in crew.told) for crew in world.crews.all for pid, n in crew.ends)
+    return [
+        f"a supervisor ended by itself with status {n}" for pid, n, ok in ends if not ok and pid not in by_failpoint
+    ]
 
 
 def _odd_versions(world: World) -> list[str]:

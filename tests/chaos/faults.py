@@ -97,7 +97,7 @@ def kill_parent(world: World, rng: random.Random) -> Iterator[float]:
 
 @fault(0.8)
 def kill_supervisor(world: World, rng: random.Random) -> Iterator[float]:
-    _send(world.crews.one(rng).supervisor(), signal.SIGKILL)
+    world.crews.one(rng).end(signal.SIGKILL)
     yield 0.0
 
 
@@ -109,7 +109,7 @@ def end_parent(world: World, rng: random.Random) -> Iterator[float]:
 
 @fault(0.5)
 def end_supervisor(world: World, rng: random.Random) -> Iterator[float]:
-    _send(world.crews.one(rng).supervisor(), signal.SIGTERM)
+    world.crews.one(rng).end(signal.SIGTERM)
     yield 0.0
 
 

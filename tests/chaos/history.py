@@ -7,6 +7,23 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+
+class Firing(NamedTuple):
+    """What a process did at a failpoint."""
+
+    name: str
+    action: str
+    pid: int
+
+
+def fired(failpoints: Path) -> list[Firing]:
+    """Everything that was done at failpoints so far."""
+    log = failpoints / "fired.log"
+    lines = log.read_text().splitlines() if log.exists() else []
+    return [Firing(name, action, int(pid)) for name, action, pid, _ in map(str.split, lines)]
 
 
 @dataclass

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from store.counters import FENCED_COMMITS, LEASE_EXPIRIES
 from store.failpoints import NAMES
+from tests.chaos.history import fired
 from tests.chaos.oracle import Verdict
 from tests.chaos.pace import Pace, quantile
 from tests.chaos.world import World
@@ -66,9 +67,7 @@ class Report:
             "splits": count("SELECT COUNT(*) FROM shards WHERE state = 'split'"),
             "supervisor starts": sum(crew.starts for crew in world.crews.all),
         }
-        log = world.failpoints / "fired.log"
-        names = [line.split()[0] for line in log.read_text().splitlines()] if log.exists() else []
-        self.failpoints = Counter(names)
+        self.failpoints = Counter(one.name for one in fired(world.failpoints))
         self.refused = world.refused
 
     def __str__(self) -> str:

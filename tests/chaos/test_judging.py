@@ -22,7 +22,7 @@ from tests.chaos.samples import HOUR_S, Sample, Samples
 def world(folder: Path, *ends: tuple[int, int]) -> Any:
     """As much of a world as is looked at: one supervisor's ends, one finished training."""
     home = SimpleNamespace(path=folder)
-    crews = SimpleNamespace(all=[SimpleNamespace(ends=list(ends))])
+    crews = SimpleNamespace(all=[SimpleNamespace(ends=list(ends), told={1, 2, 3})])
     return SimpleNamespace(failpoints=folder, crews=crews, home=home, rows=lambda _: [{"name": "fruit"}])
 
 
@@ -62,10 +62,11 @@ def test_of_what_was_cancelled_only_a_training_without_its_model_did_not_succeed
     assert sorted(found) == [untrained, sorted_]
 
 
-def test_a_supervisor_that_ends_by_itself_is_told_unless_a_failpoint_did_it(tmp_path: Path) -> None:
-    (tmp_path / "fired.log").write_text("sweep.before exit 1 11 1700000000.0\n")
+def test_a_supervisor_that_ends_by_itself_is_told_unless_a_fault_did_it(tmp_path: Path) -> None:
+    (tmp_path / "fired.log").write_text("sweep.before exit:1 11 1700000000.0\n")
     assert _odd_ends(world(tmp_path, (1, 0), (2, -signal.SIGKILL), (11, 1))) == []
-    assert _odd_ends(world(tmp_path, (12, 1))) == ["a supervisor ended by itself with status 1"]
+    assert _odd_ends(world(tmp_path, (3, 1))) == ["a supervisor ended by itself with status 1"]
+    assert _odd_ends(world(tmp_path, (12, 0))) == ["a supervisor ended by itself with status 0"]
 
 
 def test_a_second_version_of_a_model_is_told(tmp_path: Path) -> None:

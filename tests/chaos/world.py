@@ -7,6 +7,7 @@ import random
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -16,11 +17,11 @@ from typing import Any, Literal
 import psutil
 from sqlalchemy import make_url, text
 
-from cli.errors import Exit
 from store.database import Database
 from store.errors import StoreError
+from tests.chaos.causes import SUBMISSIONS, unexplained
 from tests.chaos.crews import Crew, Crews
-from tests.chaos.history import History
+from tests.chaos.history import History, fired
 from tests.chaos.pictures import write_folder
 from tests.chaos.proxy import Proxy
 from tests.chaos.servers import Broker, Postgres
@@ -37,8 +38,8 @@ LEASE_S = 3.0
 STALL_S = 20.0
 MEMORY_MB = 800  # that a worker may take
 SUBMIT_S = 60.0  # what a submission may take, whatever is broken
-FAILPOINT = 1  # the status of a process that a failpoint ended
-REASONS = (FAILPOINT, Exit.UNREACHABLE, -signal.SIGKILL)  # how a submission may end that did not get its job
+RECENT_S = 15.0  # so long after a fault its consequences may still be met (docs/outages.md)
+DEATHS = {"kill": -signal.SIGKILL, "exit:1": 1}  # how a submission ends that a failpoint ended
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,23 +121,31 @@ class World:
         return self._submit(words)
 
     def _submit(self, words: list[str]) -> int | None:
-        try:
-            done = subprocess.run(
-                self.home.command(*words), env=self.home.env(), cwd=self.home.path, capture_output=True, text=True,
-                timeout=SUBMIT_S, check=False,
-            )  # fmt: skip
-        except subprocess.TimeoutExpired:
-            self.wrong.append(f"no answer within {SUBMIT_S:.0f} s: {' '.join(words)}")
-            return None
-        if "Traceback" in done.stderr:
-            self.wrong.append(f"a traceback reached a person:\n{done.stderr[-2000:]}")
-        if done.returncode == 0 and done.stdout.strip().isdecimal():
-            self.acknowledged.append(int(done.stdout))
-            return int(done.stdout)
-        told = f"status {done.returncode}: {done.stderr.strip()[-300:]}"
-        is_told = done.returncode in REASONS and "This is a bug" not in done.stderr
-        (self.refused if is_told else self.wrong).append(told)
+        begun = time.monotonic()
+        with subprocess.Popen(
+            self.home.command(*words), env=self.home.env(), cwd=self.home.path, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        ) as process:  # fmt: skip
+            try:
+                out, err = process.communicate(timeout=SUBMIT_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                self.wrong.append(f"no answer within {SUBMIT_S:.0f} s: {' '.join(words)}")
+                return None
+        if "Traceback" in err:
+            self.wrong.append(f"a traceback reached a person:\n{err[-2000:]}")
+        if process.returncode == 0 and out.strip().isdecimal():
+            self.acknowledged.append(int(out))
+            return int(out)
+        told = f"status {process.returncode}: {err.strip()}"
+        is_told = self._was_ended(process) or not unexplained([told], SUBMISSIONS, self.history.since(begun - RECENT_S))
+        (self.refused if is_told else self.wrong).append(f"status {process.returncode}: {err.strip()[-300:]}")
         return None
+
+    def _was_ended(self, process: subprocess.Popen[str]) -> bool:
+        """Whether it ended as a failpoint had it end."""
+        deeds = (one.action for one in fired(self.failpoints) if one.pid == process.pid)
+        return any(DEATHS.get(action) == process.returncode for action in deeds)
 
     def ring(self) -> bool:
         """Ring the doorbell once more than anybody needs."""
