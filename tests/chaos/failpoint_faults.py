@@ -12,11 +12,15 @@ from contextlib import suppress
 from store.failpoints import NAMES
 from tests.chaos.crews import Missed
 from tests.chaos.faults import fault
+from tests.chaos.history import fired
 from tests.chaos.world import LEASE_S, World
 
 REACH_S = 4.0
 PARTS = ("claim", "pipeline", "slice", "commit", "renew", "release", "sweep", "finish", "publish")
 TRAINING_PARTS = ("checkpoint", "model")
+SUBMISSION = ("accept.inside", "accept.after")
+MOST_WAITING = 60  # shards; with more of them nobody submits more for the sake of a fault
+BACKLOG = "SELECT COUNT(*) FROM shards WHERE state = 'ready'"
 
 
 @fault(6)
@@ -52,6 +56,25 @@ def failpoint_failed(world: World, rng: random.Random) -> Iterator[float]:
 @fault(1)
 def failpoint_exited(world: World, rng: random.Random) -> Iterator[float]:
     _reached(world, rng, "exit 1")
+    yield 0.0
+
+
+@fault(2, takes="submission")
+def failpoint_in_submission(world: World, rng: random.Random) -> Iterator[float]:
+    """A person's command dies, fails or waits where it writes the job: afterwards that is whole, or not there."""
+    if world.number(BACKLOG) > MOST_WAITING:
+        raise Missed
+    name, before = rng.choice(SUBMISSION), len(fired(world.failpoints))
+    action = rng.choice(("kill", "exit 1", "raise", f"sleep {rng.uniform(0.2, LEASE_S):.1f}"))
+    armed = world.failpoints / name
+    armed.write_text(action)
+    if world.plan.trainings and rng.random() < 0.3:
+        world.submit_training(rng)
+    else:
+        world.submit(rng)
+    armed.unlink(missing_ok=True)
+    if not any(one.name == name for one in fired(world.failpoints)[before:]):
+        raise Missed
     yield 0.0
 
 

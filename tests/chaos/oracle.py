@@ -63,6 +63,10 @@ QUERIES = {
         AND NOT EXISTS (SELECT 1 FROM runs r WHERE r.model_id = m.id)""",
 }
 
+# A job is accepted whole or not at all: with every file of its folder, and with no shard before that.
+ACCEPTED = """SELECT j.id, j.root, j.state, j.n_items, (SELECT COUNT(*) FROM items i WHERE i.job_id = j.id) AS items,
+    (SELECT COUNT(*) FROM shards s WHERE s.job_id = j.id) AS shards FROM jobs j
+    LEFT JOIN models m ON m.id = j.model_id WHERE j.kind = 'classify' AND (m.name = :model OR m.id IS NULL)"""
 FAILED = "SELECT COALESCE(error, '') FROM attempts WHERE outcome = 'failed'"
 ANSWERED = """SELECT j.root, i.path, r.job_id, r.idx, r.status, r.label, r.score, r.error_code FROM results r
     JOIN items i ON i.job_id = r.job_id AND i.idx = r.idx JOIN jobs j ON j.id = r.job_id
@@ -111,11 +115,13 @@ def judge(
             verdict.note(name, found, sum(row[2] for row in found) if name == "duplicated" else None)
         causes = [str(cause) for cause in connection.execute(text(FAILED)).scalars()]
         answered = connection.execute(text(ANSWERED), {"model": model}).all()
+        accepted = connection.execute(text(ACCEPTED), {"model": model}).all()
         verdict.note("vanished", list(_vanished(connection, acknowledged)))
         verdict.note("miscounted", wrong_counters(connection))
         verdict.note("damaged", list(_damaged(connection)))
     verdict.note("unexplained", unexplained(causes, ATTEMPTS, befell))
     verdict.note("tracebacks", list(odd_tracebacks(logs, befell)))
+    verdict.note("partial", list(_partial(accepted)))
     verdict.note("wrong", list(_wrong(answered)))  # outside of the transaction: it takes a while
     verdict.note("damaged", server_check() if server_check else [])
     return verdict
@@ -129,6 +135,17 @@ def _wrong(answered: Sequence[Row[tuple[Any, ...]]]) -> Iterator[tuple[object, .
         label_fits = (row.status, row.label, row.error_code) == (wanted.status, wanted.label, wanted.error_code)
         if not label_fits or (wanted.score is not None and abs(row.score - wanted.score) > 2e-6):
             yield row.job_id, row.idx, row.path, row.status, row.label, row.error_code, "expected", wanted
+
+
+def _partial(accepted: Sequence[Row[tuple[Any, ...]]]) -> Iterator[tuple[object, ...]]:
+    """Jobs that have less or more than their folder, and scans that nobody finished with something to work on."""
+    files: dict[str, int] = {}
+    for job in accepted:
+        root = str(job.root)
+        files[root] = files.get(root) or sum(1 for path in Path(root).rglob("*") if path.is_file())
+        is_whole = job.n_items == job.items == files[root] and (job.shards > 0 or job.items == 0)
+        if not (job.shards == 0 if job.state == "scanning" else is_whole):
+            yield tuple(job)
 
 
 def _vanished(connection: Connection, acknowledged: Sequence[int]) -> Iterator[int]:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from store import jobs
 from store.errors import NothingToDo, StoreError
 from tests.chaos.crews import Missed
+from tests.chaos.failpoint_faults import BACKLOG, MOST_WAITING
 from tests.chaos.faults import fault
 from tests.chaos.world import World
 
@@ -63,7 +64,7 @@ def job_reordered(world: World, rng: random.Random) -> Iterator[float]:
 @fault(1, takes="submission")
 def job_submitted_again(world: World, rng: random.Random) -> Iterator[float]:
     """The same folder a second time, while the first is at work; a command that the database fails says so."""
-    if world.number("SELECT COUNT(*) FROM shards WHERE state = 'ready'") > 60 or world.submit(rng) is None:
+    if world.number(BACKLOG) > MOST_WAITING or world.submit(rng) is None:
         raise Missed
     yield 0.0
 

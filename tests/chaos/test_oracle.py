@@ -32,6 +32,7 @@ DAMAGE = {
     "leases": ["UPDATE shards SET token = 'still'"],
     "open_attempts": ["UPDATE attempts SET outcome = NULL"],
     "uncovered": ["UPDATE shards SET hi = hi - 1"],
+    "partial": ["DELETE FROM items WHERE idx >= 10", "UPDATE jobs SET n_items = 10"],
     "half_closed": ["UPDATE shards SET state = 'ready'"],
     "refused": ["UPDATE attempts SET outcome = 'failed', error = 'StoreError: The database x refused: a key'"],
     "unexplained": ["UPDATE attempts SET outcome = 'failed', error = 'KeyError: 3'"],
@@ -88,6 +89,18 @@ def test_each_damage_is_found(name: str, tmp_path: Path) -> None:
     verdict = judge(database)
     database.close()
     assert verdict.counts[name] > 0, str(verdict)
+
+
+def test_a_scan_with_something_to_work_on_is_half_a_job(tmp_path: Path) -> None:
+    database = finished(f"sqlite:///{tmp_path}/pixmill.db", tmp_path)
+    with database.write() as connection:
+        connection.exec_driver_sql("UPDATE jobs SET state = 'scanning'")
+    assert judge(database).counts["partial"] == 1
+    with database.write() as connection:
+        connection.exec_driver_sql("DELETE FROM attempts")
+        connection.exec_driver_sql("DELETE FROM shards")  # one that died before it had any
+    assert judge(database).counts["partial"] == 0
+    database.close()
 
 
 def test_a_job_that_somebody_was_promised_must_be_there(tmp_path: Path) -> None:

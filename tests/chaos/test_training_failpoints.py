@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from tests.chaos.armed import CODE, ROUNDS, Points, quantiles
+from tests.databases import ready
 from tests.running import Home, eventually, running
 from tests.trainings import QUICK, write_dataset
 
@@ -25,8 +26,9 @@ REGISTERED = "model.registered"
 TRAINER_S = 300.0  # for a trainer that starts on a machine that does many other things; five seconds elsewhere
 REST_S = 900.0  # for what is left of a training when nobody disturbs it any more, on such a machine
 EPOCHS = 60 + 90 * ROUNDS
-FEW = 3
-LONG = (*QUICK, "--epochs", str(EPOCHS), "--set", "optimizer.learning_rate=0.0001")
+FEW, SOME = 3, 40
+STEADY = ("--set", "optimizer.learning_rate=0.0001")
+LONG = (*QUICK, "--epochs", str(EPOCHS), *STEADY)
 CURVE = "SELECT epoch, loss, accuracy, val_loss, val_accuracy FROM v_run_curve WHERE run_id = 1 ORDER BY epoch"
 
 recoveries: dict[str, list[float]] = defaultdict(list)
@@ -41,6 +43,21 @@ def dataset(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReq
         print()  # noqa: T201  a report
         for name, seconds in recoveries.items():
             print(f"{name:18} {quantiles(seconds)}")  # noqa: T201
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(5 * TRAINER_S)
+def test_a_training_killed_at_each_of_its_points_makes_one_model(tmp_path: Path, dataset: Path) -> None:
+    """The short dose: every point once, in one training."""
+    home, points = armed(tmp_path, ready(f"sqlite:///{tmp_path}/pixmill.db"))
+    with running(home, "finetune", dataset, "--name", "fruit", *QUICK, "--epochs", str(SOME), *STEADY) as command:
+        for name in CHECKPOINTS:
+            kill(home, points, name, "after 1 kill")
+        kill(home, points, REGISTERED, "kill")
+        _out, err = command.communicate(timeout=REST_S)
+    assert command.returncode == 0, err
+    check(home, kills=len(CHECKPOINTS) + 1)
+    assert [row["epoch"] for row in home.sql(CURVE)] == list(range(1, SOME + 1))
 
 
 @pytest.mark.long
