@@ -21,6 +21,7 @@ import psutil
 
 from tests.chaos.crews import Missed
 from tests.chaos.proxy import Proxy
+from tests.chaos.samples import TRAINER_MODULE
 from tests.chaos.world import LEASE_S, MEMORY_MB, World
 from tests.running import command_of
 
@@ -30,7 +31,7 @@ GIVEN_UP_S = 10.0  # it has let go of it by itself, unseen
 
 Act = Callable[[World, random.Random], AbstractContextManager[float]]
 Steps = Callable[[World, random.Random], Iterator[float]]
-Where = Literal["both", "sqlite", "postgresql", "trainings", "classify"]
+Where = Literal["both", "sqlite", "postgresql", "trainings"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +46,8 @@ class Fault:
 
     def fits(self, world: World) -> bool:
         """Whether it can happen in that world."""
-        if self.where in ("trainings", "classify"):
-            return world.plan.trainings == (self.where == "trainings")
+        if self.where == "trainings":
+            return world.plan.trainings
         return self.where in ("both", world.plan.kind)
 
 
@@ -147,7 +148,7 @@ def stop_machine(world: World, rng: random.Random) -> Iterator[float]:
                 process.resume()
 
 
-@fault(1, takes="memory", where="classify")
+@fault(1, takes="memory")
 def memory_taken(world: World, rng: random.Random) -> Iterator[float]:
     """A worker takes more memory than it may, and its parent ends it for that."""
     asked = world.folder / "greedy"
@@ -206,7 +207,7 @@ def _trainer(world: World, rng: random.Random) -> psutil.Process:
     for crew in world.crews.all:
         for child in crew.children():
             with suppress(psutil.Error):
-                found += [one for one in child.children() if "worker.training.trainer" in command_of(one)]
+                found += [one for one in child.children() if TRAINER_MODULE in command_of(one)]
     if not found:
         raise Missed
     return rng.choice(found)

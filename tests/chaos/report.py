@@ -12,7 +12,7 @@ from store.failpoints import NAMES
 from tests.chaos.history import fired
 from tests.chaos.oracle import Verdict
 from tests.chaos.pace import Pace, quantile
-from tests.chaos.world import World
+from tests.chaos.world import World, wrong_clock
 
 
 @dataclass
@@ -43,6 +43,7 @@ class Report:
     refused: list[str] = field(default_factory=list)
     verdict: Verdict = field(default_factory=Verdict)
     samples: str = ""
+    clock: str = ""
 
     @property
     def is_clean(self) -> bool:
@@ -69,6 +70,7 @@ class Report:
         }
         self.failpoints = Counter(one.name for one in fired(world.failpoints))
         self.refused = world.refused
+        self.clock = "the clock of {} is wrong by {:+,} s".format(*wrong_clock(world.plan))
 
     def __str__(self) -> str:
         shards, executions = self.figures.get("shards", 0), self.figures.get("executions", 0)
@@ -79,6 +81,7 @@ class Report:
             f"── chaos on {self.kind}, seed {seeds}: {'clean' if self.is_clean else 'NOT CLEAN'}",
             f"{len(self.happened)} faults in {self.seconds:.0f} s ({rate:.1f}/s), then {self.drain_s:.1f} s to the end",
             self._kinds(),
+            self.clock,
             self._recovery(),
             f"lost attempts, the fault in them to the next attempt at the shard: {_words(self.rescues)}",
             f"wasted work (executions / shards - 1): {wasted}",

@@ -15,12 +15,13 @@ from tests.chaos.crews import Missed
 from tests.chaos.world import World
 from tests.running import command_of
 
+TRAINER_MODULE = "worker.training.trainer"
 EVERY_S = 5.0
 SETTLED_S = 300.0  # a process that is younger still grows for good reasons: imports, pools, the first models
 HOUR_S = 3600.0
 TELLING_S = 600.0  # one process must have been looked at for so long before its slope is believed
 MOST_MB, MOST_FILES = 50.0, 20.0  # an hour; the pools of an allocator and of connections fill up, and then stay
-TRAINING = "training child"
+TRAINING, TRAINER = "training child", "trainer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,9 @@ class Samples:
             with suppress(psutil.Error, Missed):  # whatever is being killed at this moment is not looked at
                 yield "supervisor", crew.supervisor()
                 yield from (("parent", one) for one in crew.parents())
-                yield from ((_role(one), one) for one in crew.children())
+                for child in crew.children():
+                    yield _role(child), child
+                    yield from ((TRAINER, one) for one in child.children() if TRAINER_MODULE in command_of(one))
         broker = self._world.broker.process
         if broker is not None and broker.poll() is None:
             yield "broker", psutil.Process(broker.pid)
@@ -87,14 +90,15 @@ class Samples:
     def summary(self) -> str:
         """A line for each role: how many samples, the level, and the slope over processes that have settled."""
         lines = [f"  {_line(role, found)}" for role, found in self._settled().items()]
-        return "\n".join([f"memory and descriptors of processes older than {self._settled_s:.0f} s:", *lines])
+        of = f"memory and descriptors of processes older than {self._settled_s:.0f} s, and of trainers of any age:"
+        return "\n".join([of, *lines])
 
     def grown(self) -> list[str]:
         """Roles whose processes grow; none is known of a run that was too short to tell."""
         wrong = []
         for role, found in self._settled().items():
             memory, files = _slopes(found)
-            if memory > MOST_MB or files > MOST_FILES:
+            if (memory is not None and memory > MOST_MB) or (files is not None and files > MOST_FILES):
                 wrong.append(f"the {role} processes grow: {_line(role, found)}")
         return wrong
 
@@ -105,7 +109,7 @@ class Samples:
     def _settled(self) -> dict[str, list[Sample]]:
         by_role: defaultdict[str, list[Sample]] = defaultdict(list)
         for sample in self.all:
-            if sample.age_s > self._settled_s:
+            if sample.role == TRAINER or sample.age_s > self._settled_s:  # a trainer's whole life is shorter
                 by_role[sample.role].append(sample)
         return by_role
 
@@ -114,8 +118,8 @@ def _role(child: psutil.Process) -> str:
     return TRAINING if "train" in command_of(child) else "child"
 
 
-def _slopes(found: list[Sample]) -> tuple[float, float]:
-    """Megabytes and descriptors an hour, of the processes that were looked at for long enough to tell."""
+def _slopes(found: list[Sample]) -> tuple[float | None, float | None]:
+    """Megabytes and descriptors an hour, of the processes that were looked at for long enough to tell; None of none."""
     times: defaultdict[int, list[float]] = defaultdict(list)
     for sample in found:
         times[sample.pid].append(sample.at)
@@ -126,15 +130,17 @@ def _slopes(found: list[Sample]) -> tuple[float, float]:
 def _line(role: str, found: list[Sample]) -> str:
     rss, files = [one.rss / 1e6 for one in found], [one.files for one in found]
     memory, descriptors = _slopes(found)
+    growth = "growth not known: none was looked at for long enough"
+    if memory is not None and descriptors is not None:
+        growth = f"growth an hour {memory:+.2f} MB, {descriptors:+.2f} descriptors"
     return (
         f"{role}: {len(found)} samples of {len({one.pid for one in found})} processes, "
-        f"memory {min(rss):.1f} to {max(rss):.1f} MB, {memory:+.2f} MB an hour; "
-        f"descriptors {min(files)} to {max(files)}, {descriptors:+.2f} an hour"
+        f"memory {min(rss):.1f} to {max(rss):.1f} MB, descriptors {min(files)} to {max(files)}, {growth}"
     )
 
 
-def within(found: list[Sample], values: list[float]) -> float:
-    """The slope by least squares within processes: each one's own level does not count. Per hour; 0 where unknown."""
+def within(found: list[Sample], values: list[float]) -> float | None:
+    """The slope by least squares within processes: each one's own level does not count. Per hour; None: unknown."""
     places: defaultdict[int, list[int]] = defaultdict(list)
     for place, sample in enumerate(found):
         places[sample.pid].append(place)
@@ -144,4 +150,4 @@ def within(found: list[Sample], values: list[float]) -> float:
         mean = sum(values[place] for place in mine) / len(mine)
         upper += sum((found[place].at - mean_at) * (values[place] - mean) for place in mine)
         lower += sum((found[place].at - mean_at) ** 2 for place in mine)
-    return HOUR_S * upper / lower if lower else 0.0
+    return HOUR_S * upper / lower if lower else None

@@ -17,6 +17,7 @@ from store.rows import NewItem, NewJob, NewRun
 from store.tables import jobs, runs
 from tests.chaos.dose import FAILED, _odd_ends, _odd_versions
 from tests.chaos.samples import HOUR_S, Sample, Samples
+from tests.chaos.world import LEASE_S, MOST_SKEW_S, Plan, wrong_clock
 
 
 def world(folder: Path, *ends: tuple[int, int]) -> Any:
@@ -42,6 +43,25 @@ def test_processes_that_were_looked_at_for_moments_say_nothing_of_growth(tmp_pat
         Sample("child", pid, at, 400 + at, int(1e8 + 1e6 * at), 20) for pid in range(5) for at in range(0, 595, 5)
     ]
     assert samples.grown() == []
+    assert "growth not known" in samples.summary()
+
+
+def test_trainers_which_live_for_moments_are_in_the_summary(tmp_path: Path) -> None:
+    samples = Samples(world(tmp_path))
+    samples.all = [Sample("trainer", pid, 60 * pid + at, at, 7 * 10**8, 20) for pid in range(20) for at in (1, 6, 11)]
+    assert "trainer: 60 samples of 20 processes, memory 700.0 to 700.0 MB" in samples.summary()
+
+
+def test_the_seed_says_whose_clock_is_wrong_and_by_how_much() -> None:
+    plans = [Plan("sqlite", seed) for seed in range(200)]
+    clocks = [wrong_clock(plan) for plan in plans]
+    assert clocks == [wrong_clock(plan) for plan in plans]
+    assert {device[:6] for device, _ in clocks} == {"GPU-a1", "GPU-b2", "GPU-c3", "GPU-d4"}
+    seconds = [seconds for _, seconds in clocks]
+    assert min(seconds) < -MOST_SKEW_S / 2
+    assert max(seconds) > MOST_SKEW_S / 2
+    assert all(1 <= abs(one) <= MOST_SKEW_S for one in seconds)
+    assert any(abs(one) < LEASE_S for one in seconds)
 
 
 def test_of_what_was_cancelled_only_a_training_without_its_model_did_not_succeed(database: Database) -> None:

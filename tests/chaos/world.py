@@ -37,6 +37,7 @@ CODE = os.pathsep.join(map(str, (HOOKS, Path(__file__).parents[2])))  # of this 
 LEASE_S = 3.0
 STALL_S = 20.0
 MEMORY_MB = 800  # that a worker may take
+MOST_SKEW_S = 7200  # that a worker's clock is wrong by
 SUBMIT_S = 60.0  # what a submission may take, whatever is broken
 RECENT_S = 15.0  # so long after a fault its consequences may still be met (docs/outages.md)
 DEATHS = {"kill": -signal.SIGKILL, "exit:1": 1}  # how a submission ends that a failpoint ended
@@ -212,6 +213,13 @@ def _devices(plan: Plan) -> list[tuple[str, ...]]:
     return [(f"GPU-a1{name}-1", f"GPU-b2{name}-2"), (f"GPU-c3{name}-3", f"GPU-d4{name}-4")]
 
 
+def wrong_clock(plan: Plan) -> tuple[str, int]:
+    """The device whose worker has a wrong clock, and by how many seconds: either way, from a second to two hours."""
+    rng = random.Random(plan.seed)
+    device = rng.choice([device for crew in _devices(plan) for device in crew])
+    return device, rng.choice((-1, 1)) * round(MOST_SKEW_S ** rng.random())
+
+
 def _database(stack: ExitStack, home: Home, plan: Plan) -> tuple[Postgres | None, Proxy | None, str, str]:
     """The server and its proxy, if it is one; the database's URL for the harness, and for the program."""
     if plan.kind == "sqlite":
@@ -226,7 +234,6 @@ def _database(stack: ExitStack, home: Home, plan: Plan) -> tuple[Postgres | None
 
 
 def _environment(folder: Path, plan: Plan, broker_url: str, database_url: str) -> dict[str, str]:
-    first = _devices(plan)[0][0]
     return {
         "PIXMILL_BROKER_URL": broker_url,
         "PIXMILL_DATABASE_URL": database_url,
@@ -237,13 +244,12 @@ def _environment(folder: Path, plan: Plan, broker_url: str, database_url: str) -
         "PYTHONPATH": CODE,
         "TMPDIR": str(folder / "tmp"),
         "CHAOS_BATCH_S": str(plan.batch_s),
-        "CHAOS_SKEW": f"{first}={random.Random(plan.seed).choice((-3600, 3600, 90, -7200))}",
+        "CHAOS_SKEW": "=".join(map(str, wrong_clock(plan))),
         "CHAOS_HURRY": str(plan.hurry),
         "CHAOS_FULL": str(folder / "full"),
         "CHAOS_MET": str(folder / "met"),
         "CHAOS_GREEDY": str(folder / "greedy"),
-        # A trainer takes more than that by itself.
-        **({} if plan.trainings else {"PIXMILL_WORKER_MEMORY_MB": str(MEMORY_MB)}),
+        "PIXMILL_WORKER_MEMORY_MB": str(MEMORY_MB),
     }
 
 

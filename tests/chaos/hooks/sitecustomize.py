@@ -69,7 +69,12 @@ def slow_engine(module: Any) -> None:
 
 
 def take_memory() -> None:
-    """Where it is asked for: note who takes it, and hold it until somebody ends this process."""
+    """Where it is asked for: note who takes it, and hold it until somebody ends this process.
+
+    Only in a worker that classifies: one that trains has no limit, as its trainers take what they need.
+    """
+    if os.environ.get("PIXMILL_QUEUE") != "classify":
+        return
     asked = os.environ.get("CHAOS_GREEDY", "")
     try:
         os.rename(asked, f"{asked}.{os.getpid()}")  # noqa: PTH104  no import at start
