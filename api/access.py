@@ -17,6 +17,7 @@ from api.problems import Problem
 from api.query_names import check_names
 from api.schemas.tokens import Scope
 from api.touches import Touches
+from api.words import for_http
 from store import insights
 from store.errors import UnknownJob
 from store.results import Head
@@ -160,4 +161,4 @@ def may_see_job(here: Context, caller: Caller, job_id: int) -> Head:
 
 
 def _no_job(job_id: int) -> Problem:
-    return Problem("not-found", f"There is no job {job_id}.", job_id=job_id)
+    return Problem("not-found", for_http(str(UnknownJob(job_id))), job_id=job_id)

@@ -30,6 +30,7 @@ _BLANK = re.compile(r"{(\w+)}")
 _ONE_OF = "|".join(OPTIONS)
 _OPTION = re.compile(rf"(?<![^\s(])--({_ONE_OF})(?![\w-])")
 _QUOTED = re.compile(rf"`--({_ONE_OF})((?![\w-])[^`]*)`")
+_FIELD = re.compile(rf"`({_ONE_OF.replace('-', '_')})`")
 _HERE = re.compile(r"^Then here: pixmill models import (\S+)$", re.MULTILINE)
 
 
@@ -57,10 +58,10 @@ def for_http(text: str) -> str:
 
 
 def for_shell(text: str) -> str:
-    """A problem's text for a person at a command line: operations become commands. Fields stay, they read as well."""
+    """A problem's text for a person at a command line: operations become commands, fields options."""
     for pattern, template in _FOR_SHELL:
         text = pattern.sub(template, text)
-    return text
+    return _FIELD.sub(lambda found: f"--{found[1].replace('_', '-')}", text)
 
 
 def _field(option: str) -> str:

@@ -258,8 +258,13 @@ class RemoteDesk:
         return [self._noted(record) for record in self.client.pages(_raw_runs, limit)]
 
     def run(self, text: str) -> RunRow:
-        """Raises NotFound."""
-        return self._noted(self.client.call(calls.run(text).raw))
+        """Raises UnknownRun."""
+        from store.errors import UnknownRun
+
+        try:
+            return self._noted(self.client.call(calls.run(text).raw))
+        except NotFound as error:
+            raise UnknownRun(text) from error
 
     def run_of_job(self, job_id: int) -> RunRow:
         """Raises NotFound."""
@@ -304,7 +309,7 @@ class RemoteDesk:
         """Sent to the server, which checks it as `models import` does here. Raises Invalid, OSError."""
         from cli.model_parcels import wishes
 
-        said = wishes(file, labels, overrides)
+        said = wishes(file, name, labels, overrides)
         progress(f"sending {file.name} ({file.stat().st_size / 1e6:.1f} MB)")
         call = calls.import_model(file.name, name=name, **said)
         return _added(self.client.call(call, lambda: file.open("rb")), progress)
@@ -372,10 +377,11 @@ def _raw_runs(cursor: str | None, size: int) -> calls.Call[tuple[list[dict[str, 
 
 
 def _added(record: Mapping[str, Any], progress: Progress) -> ModelFacts:
+    from api.words import for_shell
     from models.records import ModelFacts
 
     for note in record.get("notes", ()):
-        progress(f"note: {note}")
+        progress(f"note: {for_shell(note)}")
     return ModelFacts.from_record(record)
 
 

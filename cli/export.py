@@ -15,7 +15,7 @@ from store.records import result_record
 from store.results import Filter, ResultRow
 from store.way import Order
 from worker.exporting.files import WRITERS, Writer
-from worker.exporting.parquet import NoParquet
+from worker.exporting.parquet import NoParquet, has_parquet
 from worker.exporting.text import csv_pieces
 
 TABLE_ROWS = 50
@@ -52,10 +52,28 @@ def emit_results(desk: Desk, asked: Asked, *, out: Path | None = None, json: boo
             count = desk.export(asked.job_id, asked.chosen, out, asked.order)
         except NoParquet as error:
             raise CommandError(str(error)) from error
+        if count is None:  # a server sent the file, not a number
+            count = rows_in(out)
         say(f"{f'{count:,} rows' if count is not None else 'The rows are'} written to {out}")
     if json:
         for row in asked.of(desk):
             emit_json(result_record(row))
+
+
+def rows_in(file: Path) -> int | None:
+    """How many rows a file holds that was exported; None for Parquet where pyarrow is not installed."""
+    if file.suffix.lower() == ".parquet":
+        if not has_parquet():
+            return None
+        from pyarrow.parquet import read_metadata
+
+        return int(read_metadata(file).num_rows)
+    is_csv, count, quoted = file.suffix.lower() == ".csv", 0, False
+    with file.open("rb") as opened:
+        for line in opened:
+            quoted ^= is_csv and line.count(b'"') % 2 == 1  # a line may end inside a field
+            count += not quoted
+    return count - is_csv  # its head
 
 
 def emit_format(desk: Desk, asked: Asked, form: str) -> None:

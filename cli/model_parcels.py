@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from models.bundles import export_bundle, unpack_bundle
 from models.errors import InvalidModel
+from models.importing import check_any
 from models.labels import read_labels
 
 if TYPE_CHECKING:
@@ -17,10 +18,11 @@ if TYPE_CHECKING:
 IMAGENET = "imagenet"  # the class names that need no file
 
 
-def wishes(file: Path, labels: Path | None, overrides: Overrides) -> dict[str, Any]:
-    """What is said of a model's file that is to be sent. Raises InvalidModel, OSError."""
+def wishes(file: Path, name: str | None, labels: Path | None, overrides: Overrides) -> dict[str, Any]:
+    """What is said of a model's file that is to be sent, once it is looked at as here. Raises InvalidModel, OSError."""
     if file.is_dir():
         raise InvalidModel(f"{file} is a folder; a server takes a .keras file, or a .zip that `models export` wrote.")
+    check_any(file, name=name, labels=labels, overrides=overrides)
     if not file.is_file():
         raise InvalidModel(f"{file}: no such file.")
     said = dict(overrides.to_json())

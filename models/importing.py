@@ -91,13 +91,28 @@ def import_any(
     progress: Progress | None = None,
 ) -> ModelVersion:
     """`import_bundle` for an exported .zip or folder, `import_keras` for everything else."""
-    if file.suffix.lower() != ".zip" and not (file / "manifest.json").is_file():
-        return import_keras(file, registry, name=name, labels=labels, overrides=overrides, progress=progress)
-    if labels is not None or (overrides is not None and overrides.to_json()):
+    check_any(file, name=name, labels=labels, overrides=overrides)
+    if _is_exported(file):
+        return import_bundle(file, registry, name=name, progress=progress)
+    return import_keras(file, registry, name=name, labels=labels, overrides=overrides, progress=progress)
+
+
+def check_any(file: Path, *, name: str | None, labels: Path | None, overrides: Overrides | None) -> None:
+    """What `import_any` sees without Keras, before a file goes anywhere. Raises InvalidModel with what to do."""
+    said = overrides or Overrides()
+    if _is_exported(file) and (labels is not None or said.to_json()):
         raise InvalidModel(
             f"{file}: an exported model brings its labels and preprocessing; leave --labels, --size and the like away."
         )
-    return import_bundle(file, registry, name=name, progress=progress)
+    if name is not None:
+        check_name(name)
+    said.check()
+    if not _is_exported(file):
+        check_archive(file)
+
+
+def _is_exported(file: Path) -> bool:
+    return file.suffix.lower() == ".zip" or (file / "manifest.json").is_file()
 
 
 def register(arrival: Arrival, registry: Registry, progress: Progress | None) -> ModelVersion:

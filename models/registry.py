@@ -63,7 +63,7 @@ class Registry:
         name, selector = split_reference(reference)
         numbers = self._numbers(name)
         if not numbers:
-            raise UnknownModel(reference, self._near(name))
+            raise UnknownModel(name, self._near(name))
         if selector == LATEST:
             return self._open(name, numbers[-1])
         number = int(selector) if selector.isdecimal() else self.aliases(name).get(selector, 0)

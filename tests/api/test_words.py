@@ -54,6 +54,14 @@ def test_a_command_line_hears_of_commands_again(command: str) -> None:
     assert for_shell(for_http(text)) == text
 
 
+@pytest.mark.parametrize(
+    "text", ["leave them out (--exclude 'FOLDER/*').", "or use --force.", "up to --max-failures, or so"]
+)
+def test_a_command_line_hears_of_options_again(text: str) -> None:
+    assert for_http(text) != text
+    assert for_shell(for_http(text)) == text
+
+
 def test_problems_speak_of_the_api() -> None:
     for error in (UnknownJob(7), UnknownModel("birds"), InvalidRecipe("name one with --preset."), _empty()):
         problem = problem_of(error)

@@ -3,11 +3,13 @@
 import subprocess
 import sys
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 
 from cli.clock import clock
 from cli.errors import CommandError, Exit, exit_code, message
+from cli.export import rows_in
 from cli.output import describe, emit_json, name_text, program
 from cli.sort import folder_name
 from cli.speed import Speed
@@ -86,3 +88,9 @@ def test_hints_name_the_command_that_was_typed(monkeypatch: pytest.MonkeyPatch) 
 def test_a_number_that_is_none_is_still_json(capsys: pytest.CaptureFixture[str]) -> None:
     emit_json({"loss": float("nan"), "history": [{"loss": float("inf")}, {"loss": 0.5}]})
     assert capsys.readouterr().out == '{"loss": null, "history": [{"loss": null}, {"loss": 0.5}]}\n'
+
+
+def test_the_rows_of_a_file_are_counted_whatever_they_hold(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text('name,why\r\n"a\nb ""c"",",x\r\nd,y\r\n')
+    (tmp_path / "a.jsonl").write_text('{"a": "\\"b"}\n{}\n')
+    assert [rows_in(tmp_path / name) for name in ("a.csv", "a.jsonl")] == [2, 2]

@@ -1,84 +1,32 @@
-"""Every command gives the same answer over a server as on this machine: the same stdout and exit code."""
+"""Every command gives the same answer over a server as on this machine: the same stdout, stderr and exit code."""
 
 from __future__ import annotations
 
 import json
 import re
 import shutil
-import subprocess
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
+import h5py
+import numpy as np
 import pytest
 
-from cli.tree import run
-from store.database import Database
-from store.run_rows import Finding
-from tests.cli.histories import History, finished_run
-from tests.databases import ready
-from tests.running import Home, eventually, fake_model, write_images
-from tests.serving import Served, serving
-
-HALF_RIGHT = History(answers=("robin", "wren", "wren", "wren"), findings=[Finding("duplicate", 1, 0, 0.0)])
-ANOTHER = History(version=2, learning_rate=3e-3, losses=(0.8, 0.7, 0.3), answers=("robin", "robin", "robin", "wren"))
-
-
-def write_photos(folder: Path) -> None:
-    """Labelled pictures, one that cannot be read, and a file that is none."""
-    for number, label in enumerate(("ant", "bee", "cat")):
-        write_images(folder / label, 12, start=100 * number)
-    (folder / "ant" / "broken.jpg").write_bytes(b"no picture")
-    (folder / "notes.txt").write_text("hello")
-
-
-def new_home(path: Path) -> Home:
-    """A home with two stand-in models and the rows of two trainings."""
-    home = Home(path, {"PIXMILL_ENGINE": "fake"})
-    path.mkdir(parents=True)
-    fake_model(path)
-    fake_model(path, "spare", ("x", "y"))
-    database = Database(ready(f"sqlite:///{path}/pixmill.db"))
-    finished_run(database, HALF_RIGHT)
-    finished_run(database, ANOTHER)
-    database.close()
-    return home
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A served home with a job over labelled pictures; or, for what changes things, its twin without a server."""
-
-    served: Served
-    twin: Home
-    photos: Path
-    job: str
-
-    def ask(self, *arguments: str, env: Mapping[str, str], cwd: Path) -> tuple[int, str, str]:
-        """Run a command; its exit code and what it printed."""
-        command = self.served.home.command(*(word.format(job=self.job, photos=self.photos) for word in arguments))
-        done = subprocess.run(command, env=env, cwd=cwd, capture_output=True, text=True, timeout=180, check=False)
-        assert "Traceback" not in done.stderr, done.stderr
-        return done.returncode, done.stdout, done.stderr
+from tests.e2e.both_sides import Asker, Place, plain_names, same_place, two_homes
+from tests.models.keras_files import keras_file, plain_weights
+from tests.running import write_images
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    base = tmp_path_factory.mktemp("same")
-    photos = base / "photos"
-    write_photos(photos)
-    home, twin = new_home(base / "home"), new_home(base / "twin")
-    with serving(home, [base], workers=1) as served:
-        done = subprocess.run(
-            home.command("classify", photos, "--model", "fake", "--labels", "folder", "--detach"),
-            env=served.env(), cwd=base, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        job = done.stdout.strip()
-        assert job, done.stderr
-        eventually(lambda: served.client.get(f"{served.api}/jobs/{job}").json()["finished_at"] is not None, 60)
-        twin.run("classify", photos, "--model", "fake", "--labels", "folder", code=6)
-        yield Place(served, twin, photos, job)
-    eventually(lambda: not home.processes(), 20, "the end of every process of this home")
+    with two_homes(tmp_path_factory.mktemp("same")) as made:
+        yield made
+
+
+@pytest.fixture
+def asker(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Asker:
+    monkeypatch.chdir(tmp_path)
+    return Asker(place, monkeypatch, capsys)
 
 
 # Asked twice of one and the same home: once as its own machine, once over its server.
@@ -147,43 +95,16 @@ READS = (
 )
 
 
-class Asker:
-    """Asks one and the same home twice, inside this process: as its own machine, then over its server."""
-
-    def __init__(self, place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-        self._place, self._monkeypatch, self._capsys = place, monkeypatch, capsys
-
-    def ask(self, *command: str) -> list[tuple[int, str, str]]:
-        """The exit code, stdout and stderr of each."""
-        return [self._ask(command, env) for env in (self._place.served.home.env(), self._place.served.env())]
-
-    def _ask(self, command: tuple[str, ...], env: Mapping[str, str]) -> tuple[int, str, str]:
-        for name in ("PIXMILL_SERVER", "PIXMILL_TOKEN"):
-            self._monkeypatch.delenv(name, raising=False)
-        for name, value in env.items():
-            self._monkeypatch.setenv(name, value)
-        code = run([word.format(job=self._place.job, photos=self._place.photos) for word in command])
-        out, err = self._capsys.readouterr()
-        assert out or err
-        return code, out, err
-
-
-@pytest.fixture
-def asker(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Asker:
-    monkeypatch.chdir(tmp_path)
-    return Asker(place, monkeypatch, capsys)
-
-
 @pytest.mark.parametrize("command", READS, ids=" ".join)
 def test_a_question_has_one_answer(asker: Asker, command: tuple[str, ...]) -> None:
-    (code, out, err), there = asker.ask(*command)
-    assert there[:2] == (code, out), [err, there[2]]
+    here, there = asker.ask_one_home(*command)
+    assert same_place(there) == same_place(here)
 
 
 def test_the_workers_are_the_same(asker: Asker) -> None:
     """But for the time at which each was last seen: a beat may come between the two answers."""
-    (code, out, err), there = asker.ask("workers")
-    assert (there[0], without_last_seen(there[1])) == (code, without_last_seen(out)), [err, there[2]]
+    here, there = asker.ask_one_home("workers")
+    assert (there[0], without_last_seen(there[1]), there[2]) == (here[0], without_last_seen(here[1]), here[2])
 
 
 def without_last_seen(table: str) -> list[str]:
@@ -221,6 +142,75 @@ WRITES = (
         ("models", "show", "fake@production"),
         ("models", "rm", "fake@production"),
     ),
+    (("classify", "{photos}", "--model", "fake", "--include", "*/*[05].png"),),
+    (("classify", "{photos}", "--model", "fake", "--detach"), ("classify", "{photos}", "--out", "rows.txt")),
+    (
+        ("jobs", "resume", "{parked}", "--json"),
+        ("jobs", "show", "{parked}"),
+        ("results", "{parked}"),
+        ("jobs", "resume", "{parked}"),
+        ("jobs", "cancel", "{parked}"),
+        ("jobs", "rm", "{parked}"),
+    ),
+    (
+        ("jobs", "resume", "{aside}", "--detach"),
+        ("jobs", "pause", "{aside}", "--json"),
+        ("jobs", "pause", "{aside}"),
+        ("jobs", "rm", "{aside}"),
+        ("jobs", "resume", "{aside}", "--max-failures", "5", "--detach", "--json"),
+        ("jobs", "pause", "{aside}"),
+        ("jobs", "cancel", "{aside}"),
+        ("jobs", "cancel", "{aside}", "--json"),
+        ("jobs", "retry", "{aside}", "--detach", "--json"),
+        ("jobs", "cancel", "{aside}", "--json"),
+        ("jobs", "follow", "{aside}"),
+    ),
+    (
+        ("jobs", "resume", "{training}", "--detach", "--json"),
+        ("jobs", "show", "{training}"),
+        ("jobs", "pause", "{training}"),
+        ("runs", "show", "ducks"),
+        ("jobs", "cancel", "{training}"),
+        ("runs", "list"),
+        ("runs", "show", "ducks", "--json"),
+        ("jobs", "rm", "{training}"),
+        ("runs", "show", "ducks"),
+    ),
+    (
+        ("finetune", "{photos}", "--name", "geese", "--preset", "small", "--detach"),
+        ("finetune", "{photos}", "--name", "geese", "--preset", "small_cnn", "--epochs", "2", "--detach", "--json"),
+        ("jobs", "show", "{last}"),
+        ("runs", "recipe", "geese"),
+        ("jobs", "pause", "{last}"),
+        ("jobs", "cancel", "{last}", "--json"),
+        ("runs", "show", "geese"),
+        ("finetune", "--continue", "geese", "--epochs", "+1"),
+        ("finetune", "--continue", "finches", "--epochs", "+1", "--detach"),
+    ),
+    (
+        ("finetune", "{photos}/ant", "--name", "geese", "--preset", "small_cnn"),
+        ("finetune", "{photos}/none", "--name", "geese", "--preset", "small_cnn"),
+        ("finetune", "{photos}", "--name", "geese", "--base", "nothing"),
+        ("finetune", "{photos}", "--name", "geese", "--preset", "small_cnn", "--set", "batch=none"),
+    ),
+    (
+        ("models", "import", "nothing.keras"),
+        ("models", "import", "{photos}/ant/broken.jpg"),
+        ("models", "import", "{photos}/notes.txt", "--name", "Bad Name"),
+        ("models", "pull", "nothing"),
+    ),
+    (
+        ("runs", "log", "1", "--tensorboard", "board", "--json"),
+        ("runs", "log", "owls", "--tensorboard", "board"),
+        ("runs", "log", "1"),
+    ),
+    (
+        ("token", "create", "robot", "--scope", "read", "--expires", "90d", "--json"),
+        ("token", "create", "robot two"),
+        ("token", "create", "robot", "--scope", "all"),
+        ("token", "revoke", "robot"),
+        ("token", "revoke", "robot"),
+    ),
     (
         ("models", "export", "spare", "spare.zip", "--json"),
         ("models", "export", "spare", "spare.zip"),
@@ -233,77 +223,72 @@ WRITES = (
 
 @pytest.mark.parametrize("commands", WRITES, ids=lambda commands: " ".join(commands[0][:2]))
 def test_a_change_is_the_same_on_both_sides(
-    place: Place, tmp_path: Path, commands: tuple[tuple[str, ...], ...]
+    asker: Asker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, commands: tuple[tuple[str, ...], ...]
 ) -> None:
-    told = []
-    for side, env in (("here", place.twin.env()), ("there", place.served.env())):
+    told = {}
+    for side, env in asker.sides().items():
         folder = tmp_path / side
         folder.mkdir()
+        monkeypatch.chdir(folder)
         said, last = [], ""
         for command in commands:
-            words = [word.replace("{last}", last) for word in command]
-            code, out, err = place.ask(*words, env=env, cwd=folder)
-            found = re.search(r'"(?:job_)?id": (\d+)', out)
+            answer = asker.ask(*(word.replace("{last}", last) for word in command), env=env)
+            found = re.search(r'"(?:job_)?id": (\d+)', answer[1])
             last = found[1] if found else last
-            said.append((code, plain(out, place, folder), err if code in (1, 2, 4) else ""))
-        told.append([entry[:2] for entry in said])
-        files = {str(path.relative_to(folder)) for path in folder.rglob("*") if "report" not in path.parts}
-        told[-1].append((0, str(sorted(files))))
-    assert told[1] == told[0]
-
-
-def plain(text: str, place: Place, folder: Path) -> str:
-    """What was printed, without what belongs to one home: its place, its numbers of jobs, its times."""
-    for path, name in ((folder, "HERE"), (place.served.home.path, "HOME"), (place.twin.path, "HOME")):
-        text = text.replace(str(path), name)
-    text = re.sub(r"\d{4}-\d\d-\d\dT[\d:.]+Z", "TIME", text)
-    return re.sub(r'"(job_id|id)": \d+', r'"\1": 0', text)
+            said.append(asker.plain(answer, folder))
+        names = {str(path.relative_to(folder)) for path in folder.rglob("*") if "report" not in path.parts}
+        told[side] = [*said, (0, "files", plain_names(names))]
+    differing = [pair for pair in zip(told["here"], told["there"], strict=True) if pair[0] != pair[1]]
+    assert not differing
 
 
 @pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
-def test_an_export_over_a_server_is_the_same_file(place: Place, tmp_path: Path, ending: str) -> None:
-    for name, env in (("here", place.served.home.env()), ("there", place.served.env())):
-        words = ("results", "{job}", "--max-score", "0.9", "--out", f"{name}.{ending}")
-        assert place.ask(*words, env=env, cwd=tmp_path)[:2] == (0, "")
+def test_an_export_over_a_server_is_the_same_file(asker: Asker, tmp_path: Path, ending: str) -> None:
+    for name, env in (("here", asker.place.served.home.env()), ("there", asker.place.served.env())):
+        said = asker.ask("results", "{job}", "--max-score", "0.9", "--out", f"{name}.{ending}", env=env)
+        assert (said[0], said[1], said[2].replace(name, "NAME")) == (0, "", f"29 rows written to NAME.{ending}\n")
     assert (tmp_path / f"there.{ending}").read_bytes() == (tmp_path / f"here.{ending}").read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"here.{ending}", f"there.{ending}"]
 
 
-def test_pictures_are_sent_to_a_server_that_does_not_see_them(place: Place, tmp_path: Path) -> None:
-    shutil.copytree(place.photos, tmp_path / "mine")
+def test_pictures_are_sent_to_a_server_that_does_not_see_them(asker: Asker, tmp_path: Path) -> None:
+    shutil.copytree(asker.place.photos, tmp_path / "mine")
     words = ("classify", str(tmp_path / "mine"), "--model", "fake", "--labels", "folder", "--upload", "--json")
-    code, out, err = place.ask(*words, env=place.served.env(), cwd=tmp_path)
+    code, out, err = asker.ask(*words, env=asker.place.served.env())
     assert code == 6, err
     rows = {row["file_name"]: row for row in map(json.loads, out.splitlines())}
     assert len(rows) == 37
     assert rows["bee/000100.png"]["true_label"] == "bee"
     first = next(iter(rows.values()))["job_id"]
     shutil.rmtree(tmp_path / "mine")
-    code, out, err = place.ask("sort", str(first), "sorted", "--json", env=place.served.env(), cwd=tmp_path)
+    code, out, err = asker.ask("sort", str(first), "sorted", "--json", env=asker.place.served.env())
     assert (code, json.loads(out)["left_out"]) == (0, {}), err
     assert len(list((tmp_path / "sorted").rglob("*.png"))) == 36
 
 
-def test_what_the_server_does_not_see_is_refused_with_the_roots(place: Place, tmp_path: Path) -> None:
+def test_what_the_server_does_not_see_is_refused_with_the_roots(asker: Asker, tmp_path: Path) -> None:
     write_images(tmp_path / "elsewhere", 1)
     words = ("classify", str(tmp_path / "elsewhere"), "--model", "fake")
-    code, _, err = place.ask(*words, env=place.served.env(), cwd=tmp_path)
+    code, _, err = asker.ask(*words, env=asker.place.served.env())
     assert code == 5
     assert "root" in err
 
 
-def test_doctor_asks_the_server(place: Place, tmp_path: Path) -> None:
-    code, out, _ = place.ask("doctor", "--json", env=place.served.env(), cwd=tmp_path)
+def test_doctor_asks_the_server(asker: Asker, tmp_path: Path) -> None:
+    code, out, _ = asker.ask("doctor", "--json", env=asker.place.served.env())
     points = {point["point"]: point["ok"] for point in map(json.loads, out.splitlines())}
     assert code == 0
     assert points == {"server": True, "database": True, "broker": True, "worker": True, "token": True}
 
 
-def test_an_evaluation_over_a_server_leaves_the_same_figures(place: Place, tmp_path: Path) -> None:
+def test_an_evaluation_over_a_server_leaves_the_same_figures(asker: Asker, tmp_path: Path) -> None:
     kept = []
-    for side, home, env in (("here", place.twin, place.twin.env()), ("there", place.served.home, place.served.env())):
+    for side, home, env in (
+        ("here", asker.place.twin, asker.place.twin.env()),
+        ("there", asker.place.served.home, asker.place.served.env()),
+    ):
         words = ("evaluate", "{photos}", "--model", "fake", "--report", f"{side}-report", "--json")
-        code, out, err = place.ask(*words, env=env, cwd=tmp_path)
+        code, out, err = asker.ask(*words, env=env)
         assert code == 6, err
         columns = "images, accuracy, top5, macro_f1, ece, split, run_id"
         (row,) = home.sql(f"SELECT {columns} FROM evaluations WHERE job_id = {json.loads(out)['job_id']}")
@@ -312,18 +297,16 @@ def test_an_evaluation_over_a_server_leaves_the_same_figures(place: Place, tmp_p
     assert kept[0]["images"] == 36
 
 
-def test_a_manifest_is_sent_with_what_it_names(place: Place, tmp_path: Path) -> None:
+def test_a_manifest_is_sent_with_what_it_names(asker: Asker, tmp_path: Path) -> None:
     """Once beside its pictures, once elsewhere; the rows are those that it makes on this machine."""
-    shutil.copytree(place.photos, tmp_path / "mine")
+    shutil.copytree(asker.place.photos, tmp_path / "mine")
     for name, before in (("mine/labels.csv", ""), ("labels.csv", f"{tmp_path}/mine/")):
         lines = [f"{before}{label}/{n:06}.png,{label},{n}" for label, n in (("ant", 1), ("bee", 101), ("cat", 201))]
         manifest = tmp_path / name
         manifest.write_text("\n".join(["file_name,label,camera", *lines, f"{before}ant/gone.png,ant,9"]) + "\n")
         told = []
-        for more, env in ((), place.served.home.env()), (("--upload",), place.served.env()):
-            code, out, err = place.ask(
-                "classify", str(manifest), "--model", "fake", "--json", *more, env=env, cwd=tmp_path
-            )
+        for more, env in ((), asker.place.served.home.env()), (("--upload",), asker.place.served.env()):
+            code, out, err = asker.ask("classify", str(manifest), "--model", "fake", "--json", *more, env=env)
             assert code == 6, err
             told.append(
                 [
@@ -334,3 +317,41 @@ def test_a_manifest_is_sent_with_what_it_names(place: Place, tmp_path: Path) -> 
         assert told[1] == told[0]
         assert [row[3] for row in told[0]] == [None, None, None, "missing"]
         assert "gone.png" in err
+
+
+def test_a_list_on_stdin_is_the_same_job(asker: Asker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(asker.place.photos)  # as `find . | pixmill classify -`
+    words, names = ("classify", "-", "--model", "fake", "--json"), b"./bee/000103.png\nant/broken.jpg\nnotes.txt\n"
+    here, there = (asker.plain(asker.ask(*words, env=env, stdin=names), Path("/-")) for env in asker.sides().values())
+    assert there == here
+    assert [json.loads(line)["error_code"] for line in here[1].splitlines()] == [None, "not_image", "not_image"]
+
+
+@pytest.mark.slow
+def test_a_model_is_imported_as_it_is_here(asker: Asker, tmp_path: Path) -> None:
+    keras_file(tmp_path / "Two Birds.keras", weights=whole_weights)
+    (tmp_path / "labels.txt").write_text("tit\nwren\n")
+    words = ("models", "import", "Two Birds.keras", "--labels", "labels.txt", "--crop", "squash", "--json")
+    here, there = (asker.plain(asker.ask(*words, env=env), tmp_path) for env in asker.sides().values())
+    assert here[0] == 0, here
+    told = [json.loads(said[1]) for said in (here, there)]
+    for one in told:
+        del one["digest"], one["created_at"]  # each compiles it for itself, now
+    assert told[1] == told[0]
+    progress = "starting Keras\n3-channel pictures of 8×8, 2 classes\ncompiling\n"  # where the work is done
+    assert there[2] == here[2].replace(progress, "sending Two Birds.keras (0.0 MB)\n")
+
+
+def whole_weights(file: h5py.File) -> None:
+    """A kernel and a bias."""
+    plain_weights(file)
+    file["layers/dense/vars"].create_dataset("1", data=np.zeros(2, np.float32))
+
+
+def test_the_tokens_are_the_same(asker: Asker) -> None:
+    """But for when the one that asks was used last: that may be written between the two answers."""
+    here, there = ([json.loads(said[1]), said[2]] for said in asker.ask_one_home("token", "list", "--json"))
+    for token in (*here[0], *there[0]):
+        token.pop("last_used_at")
+    assert there == here
+    assert here[0]
