@@ -23,16 +23,21 @@ COLD_MODEL_ITEMS = 2048  # loading a model costs about as much as classifying th
 
 @dataclass(frozen=True, slots=True)
 class Claimer:
-    """Who claims: a worker, the queue it serves and the models it has warm."""
+    """Who claims: a worker, the queue it serves and the models it has warm.
+
+    `is_busy`: it has other shards in hand, and their end would be that of this one. So it takes none on which an
+    attempt has failed: that one would lose another by what is in them.
+    """
 
     worker_id: str
     queue: str = "classify"
     warm: Collection[int] = ()
     lease_s: float = LEASE_S
+    is_busy: bool = False
 
 
 def claim(database: Database, claimer: Claimer) -> Lease | None:
-    """Take the next shard that is due, or None.
+    """Take the next shard that is due, or None: also where that one is to be worked on alone, and the claimer is busy.
 
     The order: priority, raised by waiting; then the job that was served least, where a model that is not warm counts as
     COLD_MODEL_ITEMS more. Within a job, shards go in the order of their items.
@@ -45,6 +50,8 @@ def claim(database: Database, claimer: Claimer) -> Lease | None:
                 return None
             # The job's row is locked before any shard's, here and everywhere: no two transactions wait in a circle.
             state = lock_job(connection, job_id)
+            if claimer.is_busy and _is_next_tried(connection, claimer, job_id):
+                return None
             if state in CLAIMABLE and (lease := _claim_of(connection, claimer, job_id)):
                 if state != JobState.RUNNING:
                     record(connection, job_id, JobState.RUNNING, {})
@@ -80,6 +87,11 @@ def _next_job(claimer: Claimer) -> Select[int]:
 def _first_due(claimer: Claimer, job_id: ColumnElement[int]) -> Select[int]:
     due = and_(shards.c.queue == claimer.queue, shards.c.state == ShardState.READY, shards.c.not_before <= db_now())
     return select(shards.c.id).where(shards.c.job_id == job_id, due).order_by(shards.c.lo).limit(1)
+
+
+def _is_next_tried(connection: Connection, claimer: Claimer, job_id: int) -> bool:
+    first = _first_due(claimer, literal(job_id)).scalar_subquery()
+    return bool(connection.scalar(select(shards.c.attempt).where(shards.c.id == first)))
 
 
 def _claim_of(connection: Connection, claimer: Claimer, job_id: int) -> Lease | None:

@@ -45,14 +45,17 @@ class Feed:
         chunk_size: int,
         suspects: Callable[[], Collection[int]] = frozenset,
     ) -> None:
-        """`suspects`: indices of items that may have ended a worker. They come first, each in a chunk of its own."""
+        """`suspects`: indices of items that may have ended a worker. They come first, each in a chunk of its own.
+
+        `claim_next` claims beside what is in hand, so it takes no shard that is to be worked on alone.
+        """
         self._database = database
         self._job = job
         self._slices = slices
         self._claim_next = claim_next
         self._chunk_size = chunk_size
         self._suspects = suspects
-        self.left_over: Lease | None = None  # a shard of another job, or one to be worked on alone; it is not begun
+        self.left_over: Lease | None = None  # a shard of another job, which is not begun
 
     def chunks(self, first: Lease, halted: Callable[[], bool]) -> Iterator[Chunk]:
         """Everything that is left to do, until `halted`, until the queue is empty, or until another job is due.
@@ -62,7 +65,7 @@ class Feed:
         """
         lease: Lease | None = first
         while lease is not None:
-            if lease.job_id != self._job.id or (lease.attempt > 1 and lease is not first):
+            if lease.job_id != self._job.id:
                 self.left_over = lease
                 return
             for chunk in self._of_shard(lease):

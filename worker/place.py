@@ -90,9 +90,9 @@ class Place:
         if suspects := self.hand.take_over():
             log.warning("the last worker here ended with %d images in hand; each is looked at alone", suspects)
 
-    def claim(self, warm: Collection[int] = ()) -> Lease | None:
-        """The next shard that is due on this queue, or None. Raises StoreError."""
-        return claim(self.database, Claimer(self.worker_id, self.queue, warm, self.settings.lease_s))
+    def claim(self, warm: Collection[int] = (), *, is_busy: bool = False) -> Lease | None:
+        """The next shard that is due on this queue, or None. `is_busy`: as in Claimer. Raises StoreError."""
+        return claim(self.database, Claimer(self.worker_id, self.queue, warm, self.settings.lease_s, is_busy))
 
     def has_work(self) -> bool:
         """Whether there is something to claim. Raises StoreError."""

@@ -7,6 +7,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Collection
+from functools import partial
 
 from models.conversion import TIMEOUT_S as CONVERSION_S
 from models.errors import EngineOutOfMemory, ModelError
@@ -95,8 +96,8 @@ class Station:
         """A sign of life, for who watches this process from outside; for a thread of its own."""
         self.place.hand.pulse(self._reader.ticks)
 
-    def _claim(self) -> Lease | None:
-        lease = self._patience.through(lambda: self.place.claim(self._warm.ids))
+    def _claim(self, *, is_busy: bool = False) -> Lease | None:
+        lease = self._patience.through(lambda: self.place.claim(self._warm.ids, is_busy=is_busy))
         if lease is not None:
             self._slices.hold(lease)
         return lease
@@ -151,7 +152,7 @@ class Station:
 
         self._slices.stopped.discard(job.id)  # a person has let it go on
         chunk_size = min(CHUNK_ITEMS, loaded.engine.batch_size)
-        feed = Feed(self._database, job, self._slices, self._claim, chunk_size, suspects)
+        feed = Feed(self._database, job, self._slices, partial(self._claim, is_busy=True), chunk_size, suspects)
         pipeline = self._pipeline(job, loaded, halted)
 
         def sink(rows: list[Row]) -> None:

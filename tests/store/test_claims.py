@@ -56,6 +56,20 @@ def test_every_item_is_claimed_once_by_many_workers_at_once(database: Database, 
     assert job(database, job_id).state is JobState.DONE
 
 
+def test_a_busy_worker_takes_no_shard_that_was_tried_before(database: Database, accept_job: AcceptJob) -> None:
+    """What ends the work on the shards that it has in hand would cost that one another attempt."""
+    accept_job(192)
+    tried = take(database)
+    give_up(database, tried, "the model died")
+    sweep(database)
+    assert claim(database, Claimer("w", is_busy=True)) is None
+    again = take(database)
+    assert (again.shard_id, again.attempt) == (tried.shard_id, 2)
+    fresh = take(database, is_busy=True)
+    release(database, fresh)  # uncounted: as good as never tried
+    assert take(database, is_busy=True).shard_id == fresh.shard_id
+
+
 def test_a_paused_worker_cannot_commit_after_its_lease_was_taken(database: Database, accept_job: AcceptJob) -> None:
     accept_job(3)
     zombie = take(database, "zombie")

@@ -351,3 +351,6 @@ def test_an_image_on_which_the_model_dies_costs_no_neighbour_its_result(
     assert codes(database, job_id) == {21: "worker_died"}
     assert read_job(database, job_id).classified == 39
     assert ends <= 5 + 2 * 6  # attempts of a whole shard, and of its halves; 64 is the next power of two
+    with database.read() as connection:
+        halved = connection.execute(select(shards.c.lo, shards.c.hi).where(shards.c.state == ShardState.SPLIT)).all()
+    assert [row for row in halved if not row.lo <= 21 < row.hi] == []  # no other shard lost its attempts by it
