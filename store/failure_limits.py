@@ -10,15 +10,16 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Self
 
-from sqlalchemy import Connection, literal_column, select
+from sqlalchemy import Connection, func, literal_column, select
 
 from store.paths import from_columns
 from store.states import JobKind
-from store.tables import items, jobs, results, tallies
+from store.tables import events, items, jobs, results, tallies
 
 FAILED = results.c.status == literal_column("'failed'")  # as their index says it
 FEWEST = 100  # images worked on before a share of them is judged
 FIRST_FEWEST, FIRST_MOST, FIRST_SHARE = 200, 2000, 16  # the first images: a sixteenth of the job, within these
+FIRST_POISONED = 10  # of those that were set aside because workers died; each costs minutes
 NONE = "none"
 PATTERN = r"^(none|[0-9]{1,15}|(100(\.0{1,3})?|[0-9]{1,2}(\.[0-9]{1,3})?)%)$"
 EXPECTED = "expected a number of images (500), a share of them (5%), or none"
@@ -71,7 +72,7 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Why a job stops. `limit` None: all of its first images failed as `code`."""
+    """Why a job stops. `limit` None: all of the images so far failed as `code`."""
 
     limit: str | None
     ok: int
@@ -98,8 +99,15 @@ def judge(connection: Connection, job_id: int) -> Verdict | None:
     if job.max_failures is not None:
         past = not Limit.of(job.max_failures).allows(ok, failed)
     else:
-        past = ok == 0 and count == failed >= first_images(job.n_items) and code in COMMON_CAUSES
+        past = ok == 0 and count == failed and code in COMMON_CAUSES
+        past = past and (failed >= first_images(job.n_items) or _are_poisoned(connection, job_id, failed))
     return Verdict(job.max_failures, ok, failed, code, count) if past else None
+
+
+def _are_poisoned(connection: Connection, job_id: int, failed: int) -> bool:
+    """Whether the sweeper set these images aside, because no worker survived them: hardly a decoder's doing."""
+    query = select(func.count()).where(events.c.job_id == job_id, events.c.kind == "poisoned")
+    return failed >= FIRST_POISONED and int(connection.scalar(query) or 0) >= FIRST_POISONED
 
 
 def _counts(connection: Connection, job_id: int) -> tuple[int, Counter[str]]:

@@ -4,19 +4,21 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from sqlalchemy import update
 
 from store import jobs
-from store.claims import Claimer, claim, release
+from store.claims import Claimer, claim, release, release_dead
 from store.commits import commit_slice
 from store.database import Database
 from store.errors import IllegalMove, NothingToDo
 from store.events import events_after
-from store.failure_limits import COMMON_CAUSES, FIRST_MOST, Limit, first_images
+from store.failure_limits import COMMON_CAUSES, FIRST_MOST, FIRST_POISONED, Limit, first_images
 from store.insights import job
 from store.rows import JobRow, Lease, NewResult
 from store.states import JobState
 from store.stopping import stop_if_hopeless
 from store.sweep import sweep
+from store.tables import shards
 from tests.store.conftest import AcceptJob, ok_results
 from worker.failures import ITEM_CODES
 
@@ -150,6 +152,31 @@ def test_a_job_of_which_nothing_is_left_is_done_with_errors(database: Database, 
     assert not stop_if_hopeless(database, job_id)
     sweep(database)
     assert job(database, job_id).state is JobState.DONE_WITH_ERRORS
+
+
+@pytest.mark.parametrize(("survived", "state"), [(-1, JobState.FAILED), (5, JobState.RUNNING)])
+def test_a_model_that_no_worker_survives_stops_the_job_within_the_stated_number_of_processes(
+    database: Database, accept_job: AcceptJob, survived: int, state: JobState
+) -> None:
+    """Ten images without one success, in the order in which a worker comes by them: see docs/failures.md."""
+    job_id = accept_job(70_000)
+    ends = 0
+    while job(database, job_id).failed < FIRST_POISONED:
+        lease = claim(database, Claimer("w"))
+        assert lease
+        if (lease.lo, lease.hi) == (survived, survived + 1):
+            commit_slice(database, lease, ok_results(lease), last=True)
+            continue
+        ends += 1
+        release_dead(database, "w")
+        sweep(database)
+        with database.write() as connection:
+            connection.execute(update(shards).values(not_before=0))
+    row = job(database, job_id)
+    assert (row.state, row.pending > 0) == (state, True)
+    if state is JobState.FAILED:
+        assert str(row.error).startswith("Stopped early: all of the first 10 images failed as worker_died, for example")
+        assert ends == 59
 
 
 def test_the_sweeper_stops_a_job_whose_worker_died_before_it_judged(database: Database, accept_job: AcceptJob) -> None:
