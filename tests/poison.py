@@ -1,6 +1,7 @@
-"""Pictures that end whatever decodes them: a `sitecustomize.py` on PYTHONPATH breaks the decoder for marked ones.
+"""Pictures that end whatever decodes them, or the model: a `sitecustomize.py` on PYTHONPATH breaks it for marked ones.
 
-The marks are in a comment of a PNG, so that every other program sees a picture like any other.
+The decoder's marks are in a comment of a PNG, so that every other program sees a picture like any other; the model's
+are colours, as it sees nothing else. Every process of a worker notes its start, so that restarts can be counted.
 """
 
 from __future__ import annotations
@@ -15,9 +16,57 @@ from PIL.PngImagePlugin import PngInfo
 from tests.running import Home
 
 MARKS = ("segfault", "hang", "hang_with_the_lock", "memory", "bug", "slow")
+COLOURS = {"crash": (255, 0, 1), "hang": (255, 0, 2)}  # of pictures that the model does not survive
+STARTS = "starts"
 
 _SITE = """
+import os
 import sys
+
+STARTS = os.path.join(os.path.dirname(__file__), "starts")
+
+
+def _note_starts():
+    parent = os.getpid()
+
+    def note_child():
+        if os.getppid() == parent:
+            with open(STARTS, "a") as file:
+                file.write("child\\n")
+
+    os.register_at_fork(after_in_child=note_child)
+
+
+def _hurry():
+    # The waits between attempts, and between deaths: a test is not to sit through them.
+    from store import sweep
+    from worker import family
+
+    for module in (sweep, family):
+        module.BACKOFF_S = tuple(min(wait, 0.2) for wait in module.BACKOFF_S)
+
+
+def _break_the_model():
+    import ctypes
+    import time
+
+    from models.engines.fake import FakeEngine
+
+    predict = FakeEngine.predict
+
+    def hang():  # in turn with and without the interpreter's lock: a device call may do either
+        with open(STARTS) as file:
+            (ctypes.PyDLL(None).sleep if file.read().count("child") % 2 else time.sleep)(3600)
+
+    acts = {(255, 0, 1): lambda: ctypes.string_at(0), (255, 0, 2): hang}
+
+    def deadly(self, batch):
+        for colour, act in acts.items():
+            if (batch == colour).all(axis=(1, 2, 3)).any():
+                act()
+        return predict(self, batch)
+
+    FakeEngine.predict = deadly
 
 
 def _break_the_decoder():
@@ -60,6 +109,11 @@ def _break_the_decoder():
 
 if sys.orig_argv[2:4] in (["-m", "worker"], ["-m", "worker.suspects.child"]):
     _break_the_decoder()
+if sys.orig_argv[2:4] == ["-m", "worker"]:
+    _note_starts()
+    _break_the_model()
+if sys.orig_argv[2:4] in (["-m", "worker"], ["-m", "cli"]) and "POISON_HURRY" in os.environ:
+    _hurry()
 """
 
 
@@ -79,13 +133,17 @@ def write_poison(file: Path, mark: str, number: int = 0) -> None:
     Image.new("RGB", (8, 8), (200, number % 256, 7)).save(file, pnginfo=comment)
 
 
-def takings_over(home: Home) -> int:
-    """How many processes began in this home with the notes of one that had ended with images in hand."""
-    return sum(_count(path.read_text(encoding="utf-8", errors="replace")) for path in home.path.glob("logs/worker-*"))
+def write_deadly(file: Path, mark: str) -> None:
+    """A picture on which the model, not the decoder, does what one of COLOURS stands for."""
+    Image.new("RGB", (8, 8), COLOURS[mark]).save(file)
 
 
-def _count(log: str) -> int:
-    return log.count("the last worker here ended with")
+def restarts(folder: Path) -> int:
+    """How many processes of one worker began after its first, where `poisoned(folder)` was used: whoever started them.
+
+    Counted are those that do the work; now and then Celery's pool replaces none, and the parent ends to get another.
+    """
+    return (folder / STARTS).read_text(encoding="utf-8").splitlines().count("child") - 1
 
 
 def failures(home: Home) -> dict[str, str]:
