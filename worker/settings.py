@@ -54,7 +54,10 @@ class Settings(BaseSettings):
         60.0, ge=1, description="How long a worker may be silent before its images are given to another, in seconds."
     )
     stall_s: float = Field(
-        120.0, gt=0, description="A worker without progress for this long gives up its process, in seconds."
+        120.0,
+        gt=0,
+        description="A worker without progress for this long gives up its process, in seconds; one that trains, "
+        "which may compile a large network without a word, after 15 minutes at least.",
     )
     item_s: float = Field(
         60.0, gt=0, description="An image that takes longer to read and decode fails as timed_out, in seconds."
