@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
@@ -215,6 +216,23 @@ class World:
         end = f"SELECT finished_at AS at FROM jobs WHERE id = {job_id}"
         times = (self.sql(query)[0]["at"] for query in (lost, next_one, end))
         return next(float(at) for at in times if at is not None) - killed_at
+
+    def lost(self, job_id: int) -> int:
+        """How many attempts at a job's shards were lost."""
+        query = f"""SELECT COUNT(*) AS n FROM attempts a JOIN shards s ON s.id = a.shard_id
+            WHERE s.job_id = {job_id} AND a.outcome = 'lost'"""
+        return int(self.sql(query)[0]["n"])
+
+    def worker_ready(self, since: float) -> float:
+        """Wait until a worker says that it is ready, after a time; returns when it said so."""
+
+        def said() -> list[float]:
+            lines = [line for line in self.log().splitlines() if line.endswith(" is ready")]
+            times = (datetime.strptime(line[:23], "%Y-%m-%d %H:%M:%S,%f").timestamp() for line in lines)  # noqa: DTZ007  the log's own
+            return [at for at in times if at > since]
+
+        eventually(lambda: bool(said()), PATIENCE_S, "a worker that is ready")
+        return said()[0]
 
     def counter(self, name: str) -> int:
         """One of the store's counters."""
