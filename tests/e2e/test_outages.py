@@ -29,8 +29,7 @@ from worker.supervisor import DRAIN_S, STOP_S, Supervisor
 
 IMAGES = 600
 WORKER = ("worker", "--devices", "cpu", "--queues", "classify")
-HANG_S = 5.0  # the issue's: no command, and no request
-PATIENT = 2  # times what it takes when nothing is wrong: the machine may do other things too
+HANG_S = 5.0  # no command, from the start of its process to its end, and no request, takes longer
 
 
 @pytest.fixture(scope="module")
@@ -230,12 +229,6 @@ def test_a_child_that_died_and_was_replaced_is_told_of(fake_home: Home, photos: 
         eventually(lambda: f"The worker on CPU lost its process {child.pid}" in said.read_text())
 
 
-def seconds_of(work: Callable[[], object]) -> float:
-    before = time.monotonic()
-    work()
-    return time.monotonic() - before
-
-
 @pytest.fixture
 def frozen(fake_home: Home, tmp_path: Path) -> Iterator[Home]:
     """A home whose broker accepts connections and answers nothing."""
@@ -260,12 +253,11 @@ def test_no_command_waits_for_a_broker_that_is_frozen(frozen: Home, tmp_path: Pa
         (0, ("workers",)),
         (1, ("doctor", "--quick")),
     ]
-    calm_s = seconds_of(lambda: frozen.run("models", "list"))
     for code, words in commands:
         before = time.monotonic()
         done = frozen.run(*words, code=None)
         took = time.monotonic() - before
-        assert took < HANG_S + PATIENT * calm_s, (words, took)
+        assert took < HANG_S, (words, took)
         assert code is None or done.returncode == code, (words, done.stderr)
 
 
@@ -284,12 +276,11 @@ def test_no_request_waits_for_a_broker_that_is_frozen(frozen: Home, tmp_path: Pa
             ("GET", "/metrics", {}),
             ("GET", "/api/v1/workers", {}),
         ]
-        calm_s = seconds_of(lambda: served.client.get("/api/v1/workers"))
         for method, path, more in requests:
             before = time.monotonic()
             answer = served.client.request(method, path, **more)  # type: ignore[arg-type]  # passed on
             took = time.monotonic() - before
-            assert took < HANG_S + PATIENT * calm_s, (method, path, took)
+            assert took < HANG_S, (method, path, took)
             assert answer.status_code < 500 or path.startswith("/readyz"), (method, path, answer.text)
 
 
