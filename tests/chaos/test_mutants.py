@@ -3,6 +3,7 @@
 `python -m tests.chaos.mutants --count 100000`.
 """
 
+import random
 from collections import Counter
 from itertools import islice
 
@@ -13,7 +14,7 @@ from models.images import load_picture
 from models.manifest import Preprocessing
 from tests.chaos import odd_front
 from tests.chaos.mutant_front import MOST_GROWTH_KIB, Front, run_front
-from tests.chaos.mutant_jobs import run_jobs
+from tests.chaos.mutant_jobs import Jobs, run_jobs
 from tests.chaos.mutations import ANY, SURGERY, splice, swap_header
 from tests.chaos.originals import originals
 from tests.chaos.series import Mutants
@@ -61,7 +62,7 @@ def test_mutants_cost_the_decoder_front_a_code_and_nothing_else() -> None:
     front = run_front(SEED, range(FRONT_DOSE))
     assert front.good, front.report()
     assert front.count == FRONT_DOSE
-    assert front.growth_kib() < MOST_GROWTH_KIB, front.report()
+    assert not front.grows, front.report()
     assert {"ok", "corrupt", "truncated", "unsupported", "not_image", "too_many_pixels"} <= set(front.codes)
 
 
@@ -84,6 +85,16 @@ def test_a_memory_that_grows_is_measured() -> None:
     assert front.growth_kib() == pytest.approx(5000)
     flat = Front(SEED, memory=[(at, 100_000 + 500 * (at % 300)) for at in range(0, 4000, 100)])
     assert abs(flat.growth_kib()) < MOST_GROWTH_KIB
+
+
+@pytest.mark.parametrize(("bytes_each", "found"), [(0, False), (512, True)])
+def test_half_a_kilobyte_of_each_mutant_is_a_growth_in_a_long_run(bytes_each: int, found: bool) -> None:
+    dice = random.Random(SEED)
+    up_and_down = [(at, 60_000 + dice.randrange(50_000) + bytes_each * at // 1024) for at in range(0, 20_000, 100)]
+    assert Front(SEED, memory=up_and_down, codes=Counter(ok=20_000)).grows is found
+    assert not Front(SEED, memory=up_and_down, codes=Counter(ok=2000)).grows
+    resting = [(at, 200_000 + dice.randrange(40_000) + bytes_each * at // 1024) for at in range(0, 100_000, 2000)]
+    assert Jobs(SEED, files=100_000, resting=resting).grows is found
 
 
 @pytest.mark.slow
