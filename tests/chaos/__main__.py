@@ -1,6 +1,6 @@
 """`./do chaos`: random faults over the real program on real servers, and an oracle that counts what may not be.
 
-Every round is a new world. The seed decides which faults come and how long they last; the machine decides when.
+Every round is a new world. The seed sets the dice for the faults; what they fall on is also the machine's.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from tests.chaos.pace import quantile
 from tests.chaos.report import Report
 from tests.chaos.world import Kind, Plan
 
+END_S = 25.0  # of a round's time for what comes after its last fault
 BOTH: tuple[Kind, ...] = ("sqlite", "postgresql")
 
 
@@ -27,20 +28,27 @@ def main() -> int:
     kinds = BOTH if chosen.database == "both" else (chosen.database,)
     seed = chosen.seed if chosen.seed is not None else secrets.randbelow(1_000_000)
     _say(f"seed {seed}")
+    begun, rounds = time.monotonic(), -(-chosen.faults // chosen.round)
     reports: list[Report] = []
     left = chosen.faults
     while chosen.minutes or left > 0:
         kind = kinds[len(reports) % len(kinds)]
         faults = min(left, chosen.round) if not chosen.minutes else 0
         seconds = chosen.minutes * 60 / len(kinds)
-        dose = Dose((seed + len(reports),), faults, seconds, chosen.every)
+        until = begun + chosen.within * (len(reports) + 1) / rounds - END_S if chosen.within else float("inf")
+        dose = Dose((seed + len(reports),), faults, seconds, chosen.every, until)
         reports.append(_round(kind, dose, chosen))
         left -= faults
         _say(str(reports[-1]))
         if (chosen.minutes and len(reports) == len(kinds)) or (chosen.stop and not reports[-1].is_clean):
             break
     _say(_sum(reports))
-    return 0 if all(report.is_clean for report in reports) else 1
+    given, took = sum(len(report.happened) for report in reports), time.monotonic() - begun
+    _say(f"{given} faults in {took:.0f} s in all")
+    is_in_time = not chosen.within or (given >= chosen.faults and took <= chosen.within)
+    if not is_in_time:
+        _say(f"expected {chosen.faults} faults, and their verdict, within {chosen.within:.0f} s")
+    return 0 if is_in_time and all(report.is_clean for report in reports) else 1
 
 
 def _round(kind: Kind, dose: Dose, chosen: argparse.Namespace) -> Report:
@@ -89,6 +97,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, help="of the first round; the others follow on it. Random unless given")
     parser.add_argument("--database", choices=[*BOTH, "both"], default="both")
     parser.add_argument("--minutes", type=float, default=0, help="instead of a number: so long, in all")
+    parser.add_argument("--within", type=float, default=0, help="seconds for all; no fault comes later, fewer fail")
     parser.add_argument("--every", type=float, default=0.4, help="seconds between two faults, on average")
     parser.add_argument("--trainings", action="store_true", help="train models beside it, in workers of their own")
     parser.add_argument("--round", type=int, default=250, help="faults in one world")

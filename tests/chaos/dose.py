@@ -43,17 +43,21 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Dose:
-    """How much: `faults` of them for each seed, or as many as come in `seconds`; one every `every_s` on average."""
+    """How much: `faults` of them for each seed, or as many as come in `seconds`; one every `every_s` on average.
+
+    None comes after `until` (of the monotonic clock), however many were wanted.
+    """
 
     seeds: tuple[int, ...]
     faults: int = 0
     seconds: float = 0.0
     every_s: float = 0.4
+    until: float = float("inf")
 
 
 def run_dose(folder: Path, plan: Plan, dose: Dose, say: Say = lambda _: None) -> Report:
     """Give a dose to a new world and judge what is left of it."""
-    report = Report(dose.seeds, plan.kind)
+    report, started = Report(dose.seeds, plan.kind), time.monotonic()
     with make_world(folder, plan) as world:
         submitter, pace = Submitter(world, random.Random(dose.seeds[0])), Pace(world)
         samples = Samples(world)
@@ -87,6 +91,7 @@ def run_dose(folder: Path, plan: Plan, dose: Dose, say: Say = lambda _: None) ->
             server_check=(lambda: postgres.check("postgres")) if (postgres := world.postgres) else None,
             befell=world.history.names(), logs=world.logs,
         )  # fmt: skip
+        report.whole_s = time.monotonic() - started
         if not report.is_clean:
             report.wrong += [f"{path.name}: …{path.read_text()[-1500:]}" for path in world.logs]
     return report
@@ -123,7 +128,7 @@ def _hurt(world: World, pace: Pace, dose: Dose, report: Report) -> None:
     """
     rng = random.Random(dose.seeds[0])
     chooser = _Chooser(world, rng)
-    ending = time.monotonic() + dose.seconds if dose.seconds else float("inf")
+    ending = min(dose.until, time.monotonic() + dose.seconds if dose.seconds else float("inf"))
     running: dict[Future[None], tuple[Fault, float]] = {}
     pool = ThreadPoolExecutor(AT_ONCE, "fault")
     try:

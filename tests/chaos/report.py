@@ -36,6 +36,7 @@ class Report:
     wrong: list[str] = field(default_factory=list)  # what the oracle cannot read from the database
     seconds: float = 0.0
     drain_s: float = 0.0
+    whole_s: float = 0.0  # from the start of the world to the verdict
     figures: dict[str, int | float] = field(default_factory=dict)
     recoveries: list[tuple[str, float]] = field(default_factory=list)
     rescues: list[float] = field(default_factory=list)
@@ -80,6 +81,7 @@ class Report:
         lines = [
             f"── chaos on {self.kind}, seed {seeds}: {'clean' if self.is_clean else 'NOT CLEAN'}",
             f"{len(self.happened)} faults in {self.seconds:.0f} s ({rate:.1f}/s), then {self.drain_s:.1f} s to the end",
+            f"{self.whole_s:.0f} s from the start of the world to the verdict",
             self._kinds(),
             self.clock,
             self._recovery(),

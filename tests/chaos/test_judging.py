@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +16,9 @@ from store.database import Database
 from store.jobs import accept
 from store.rows import NewItem, NewJob, NewRun
 from store.tables import jobs, runs
-from tests.chaos.dose import FAILED, _odd_ends, _odd_versions
+from tests.chaos.dose import FAILED, Dose, _hurt, _odd_ends, _odd_versions
+from tests.chaos.pace import Pace
+from tests.chaos.report import Report
 from tests.chaos.samples import HOUR_S, Sample, Samples
 from tests.chaos.world import LEASE_S, MOST_SKEW_S, Plan, wrong_clock
 
@@ -87,6 +90,13 @@ def test_a_supervisor_that_ends_by_itself_is_told_unless_a_fault_did_it(tmp_path
     assert _odd_ends(world(tmp_path, (1, 0), (2, -signal.SIGKILL), (11, 1))) == []
     assert _odd_ends(world(tmp_path, (3, 1))) == ["a supervisor ended by itself with status 1"]
     assert _odd_ends(world(tmp_path, (12, 0))) == ["a supervisor ended by itself with status 0"]
+
+
+def test_no_fault_comes_after_the_time_for_them(tmp_path: Path) -> None:
+    here = SimpleNamespace(**vars(world(tmp_path)), plan=Plan("sqlite"))
+    report = Report((1,), "sqlite")
+    _hurt(here, Pace(here), Dose((1,), faults=5, until=time.monotonic()), report)  # type: ignore[arg-type]
+    assert (report.happened, report.missed.total()) == ([], 0)
 
 
 def test_a_second_version_of_a_model_is_told(tmp_path: Path) -> None:
