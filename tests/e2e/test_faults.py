@@ -15,6 +15,7 @@ from tests.running import Home, eventually, fake_model, running, write_images, w
 from tests.servers import new_postgres_database
 
 IMAGES = 1200
+HOOKS = Path(__file__).parents[1] / "chaos" / "hooks"
 CLASSIFY = ("--queues", "classify")  # one worker for each device
 
 
@@ -135,6 +136,32 @@ def test_the_same_job_on_postgresql_with_a_killed_child(home: Home, photos: Path
     assert process.returncode == 0, err
     assert len(set(out.splitlines())) == IMAGES
     assert home.sql("SELECT COUNT(*) AS n, COUNT(DISTINCT idx) AS d FROM results") == [{"n": IMAGES, "d": IMAGES}]
+
+
+def test_a_rolling_restart_with_an_upgrade_in_the_middle_loses_and_doubles_nothing(
+    home: Home, photos: Path, postgres: str
+) -> None:
+    """As after an update: the schema first, then one worker after the other, while the rest go on."""
+    home.environment |= {"PIXMILL_DATABASE_URL": new_postgres_database(postgres)}
+    home.environment |= {"PYTHONPATH": str(HOOKS), "CHAOS_BATCH_S": "0.4"}  # so that there is work all the time
+    fake_model(home.path)
+    one, other = (("worker", "--devices", device, *CLASSIFY) for device in ("GPU-aaab0000-1", "GPU-bbba0000-2"))
+    with running(home, *other) as second:
+        with running(home, *one) as first:
+            home.run("classify", photos, "--no-reuse", "--detach")
+            eventually(lambda: len(home.sql("SELECT DISTINCT worker_id FROM attempts")) == 2, what="work for both")
+            first.send_signal(signal.SIGTERM)
+            home.run("db", "upgrade")
+            first.communicate(timeout=60)
+        with running(home, *one):
+            second.send_signal(signal.SIGTERM)
+            home.run("db", "upgrade")
+            second.communicate(timeout=60)
+            assert (first.returncode, second.returncode) == (0, 0)
+            eventually(lambda: home.sql("SELECT state FROM v_job_totals") == [{"state": "done"}], 60, "its end")
+    assert home.sql("SELECT COUNT(*) AS n, COUNT(DISTINCT idx) AS d FROM results") == [{"n": IMAGES, "d": IMAGES}]
+    ends = home.sql("SELECT DISTINCT outcome FROM attempts ORDER BY outcome")
+    assert ends == [{"outcome": "done"}, {"outcome": "released"}]  # none lost: a drain gives back what it holds
 
 
 def stopped_with_work(home: Home, parents: list[psutil.Process]) -> bool:
