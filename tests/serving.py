@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -201,9 +201,10 @@ def _home(
     environment: Mapping[str, str] | None,
 ) -> Home:
     """The home with the settings that were asked for."""
-    path, before = (home.path, home.environment) if isinstance(home, Home) else (home, {})
+    given = home if isinstance(home, Home) else Home(home)
     named = {"PIXMILL_ENGINE": engine, "PIXMILL_DATABASE_URL": database_url, "PIXMILL_BROKER_URL": broker_url}
-    return Home(path, {**before, **{key: value for key, value in named.items() if value}, **(environment or {})})
+    chosen = {**{key: value for key, value in named.items() if value}, **(environment or {})}
+    return replace(given, environment={**given.environment, **chosen})
 
 
 def _command(workers: int, port: int, roots: Sequence[Path]) -> list[object]:

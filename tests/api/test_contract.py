@@ -22,7 +22,10 @@ import psycopg
 import pytest
 from sqlalchemy import make_url
 
+from store.database import Database
+from store.sweep import finish_jobs
 from tests.chaos.servers import Broker
+from tests.mixed_results import mixed_job
 from tests.running import Home, eventually, fake_model, write_images
 from tests.servers import new_postgres_database
 from tests.serving import Served, serving
@@ -31,8 +34,10 @@ EXAMPLES = int(os.environ.get("PIXMILL_EXAMPLES", "4"))
 SEED = os.environ.get("PIXMILL_SEED", "20261122")
 PHASES = "examples,coverage,fuzzing,stateful"
 BRIEF = "examples,fuzzing"  # where only one kind of answer is looked for
-OUTAGE = PHASES if EXAMPLES >= 100 else BRIEF  # the long run asks all of a server without its broker too
+OUTAGE = PHASES if EXAMPLES >= 100 else BRIEF  # the long run asks all of a server with a fault too
 REPOSITORY = Path(__file__).parents[2]
+# Linux: PR_CAPBSET_DROP of CAP_DAC_OVERRIDE, for the program that takes this one's place. Others may not, and need not.
+NO_OVERRIDE = "import ctypes, os, sys; ctypes.CDLL(None).prctl(24, 1, 0, 0, 0); os.execv(sys.argv[1], sys.argv[1:])"
 SLOWEST_S = 20.0  # on a busy machine; a hang is longer
 
 
@@ -104,7 +109,7 @@ def test_a_frozen_broker_gives_no_error_and_no_hang(tmp_path: Path) -> None:
     with served(tmp_path, workers=1) as server:
         warm(server, tmp_path / "photos")
         with frozen(brokers(server)):
-            answer = examine(server, tmp_path, "--exclude-path", "/readyz", checks="not_a_server_error", phases=BRIEF)
+            answer = examine(server, tmp_path, "--exclude-path", "/readyz", checks="not_a_server_error", phases=OUTAGE)
         assert_clean(answer)
 
 
@@ -139,16 +144,45 @@ def test_a_database_that_only_reads_gives_503_and_never_500(tmp_path: Path, post
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() "
                 "AND application_name = 'pixmill'"
             )
-        refused = server.client.post("/api/v1/uploads", json={})
-        assert refused.status_code == 503, refused.text
-        report = tmp_path / "seen.ndjson"
-        options = ("--report", "ndjson", "--report-ndjson-path", str(report))
-        answer = examine(server, tmp_path, *options, checks="not_a_server_error", phases=BRIEF)
-        seen = Counter(status for line in report.read_text().splitlines() for status in _statuses(json.loads(line)))
-        # Most of what a fuzzer sends is refused before the database is asked; this many were refused because of it.
-        assert seen[503] >= 3, seen
-        assert not {status for status in seen if status >= 500} - {501, 503}, answer.stdout[-12_000:]
-        assert "Network Error" not in answer.stdout, answer.stdout[-12_000:]
+        examine_what_only_reads(server, tmp_path)
+
+
+class Unprivileged(Home):
+    """A home whose commands have no right over files but their owner's: root's would write any file."""
+
+    def command(self, *arguments: object) -> list[str]:
+        return [sys.executable, "-c", NO_OVERRIDE, *super().command(*arguments)]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900 + 40 * EXAMPLES)
+def test_a_file_that_only_reads_gives_503_and_never_500(tmp_path: Path) -> None:
+    with served(tmp_path) as server:  # makes the token
+        file = server.home.path / "pixmill.db"
+        database = Database(f"sqlite:///{file}")
+        mixed_job(database, 20)
+        finish_jobs(database)
+        database.close()
+    file.chmod(0o444)
+    home = Unprivileged(server.home.path, server.home.environment)
+    with serving(home, [tmp_path / "photos"]) as server:
+        assert server.client.get("/api/v1/jobs/1").status_code == 200
+        examine_what_only_reads(server, tmp_path)
+
+
+def examine_what_only_reads(server: Served, tmp_path: Path) -> None:
+    """No answer is a 500 or missing, and it is the database that refuses."""
+    refused = server.client.post("/api/v1/uploads", json={})
+    assert refused.status_code == 503, refused.text
+    assert "read-only" in refused.json()["detail"]
+    report = tmp_path / "seen.ndjson"
+    options = ("--report", "ndjson", "--report-ndjson-path", str(report))
+    answer = examine(server, tmp_path, *options, checks="not_a_server_error", phases=OUTAGE)
+    seen = Counter(status for line in report.read_text().splitlines() for status in _statuses(json.loads(line)))
+    # Most of what a fuzzer sends is refused before the database is asked; this many were refused because of it.
+    assert seen[503] >= 3, seen
+    assert not {status for status in seen if status >= 500} - {501, 503}, answer.stdout[-12_000:]
+    assert "Network Error" not in answer.stdout, answer.stdout[-12_000:]
 
 
 def _statuses(value: Any) -> Iterator[int]:
