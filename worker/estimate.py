@@ -82,7 +82,8 @@ def speed(database: Database, reference: tuple[str, int]) -> float | None:
         .limit(PAST_JOBS)
     )
     with database.read() as connection:
-        speeds = [count / seconds for count, seconds in connection.execute(query)]
+        # PostgreSQL's sum of whole numbers is a Decimal, which is not divided by a float.
+        speeds = [int(count) / seconds for count, seconds in connection.execute(query)]
     return median(speeds) if speeds else None
 
 

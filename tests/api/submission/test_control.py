@@ -144,6 +144,26 @@ def test_one_action_on_many_jobs_tells_of_each(
         assert client.post(ACTIONS, json={"action": "pause", "jobs": bad}, headers=ann).status_code == 422
 
 
+def test_many_jobs_are_cancelled_run_again_and_deleted(
+    client: TestClient, submit: Ask, rows: Rows, settings: Any
+) -> None:
+    def act(action: str, *jobs: int, **more: Any) -> list[tuple[bool, str | None]]:
+        answer = client.post(ACTIONS, json={"action": action, "jobs": jobs, **more})
+        assert answer.status_code == 200, answer.text
+        return [(one["ok"], one["state"] or (one["problem"] or {}).get("type")) for one in answer.json()["outcomes"]]
+
+    one, two = (submit().json()["id"] for _ in range(2))
+    _fail(settings, one, {0: "missing", 1: "corrupt"})
+    refused = (False, "/errors#illegal-move")
+    assert act("delete", one, two) == [refused, refused]
+    assert act("cancel", one, two, two) == [(True, "cancelled"), (True, "cancelled"), refused]
+    assert act("retry", two, one, codes=["missing"]) == [(True, "accepted"), (True, "accepted")]
+    assert rows("SELECT job_id, error_code FROM results") == [{"job_id": one, "error_code": "corrupt"}]
+    assert act("cancel", one, two) == [(True, "cancelled")] * 2
+    assert act("delete", one, two, one) == [(True, None), (True, None), (False, "/errors#not-found")]
+    assert rows("SELECT id FROM jobs") == []
+
+
 def test_many_jobs_get_another_priority(client: TestClient, submit: Ask, rows: Rows) -> None:
     mine = [submit().json()["id"] for _ in range(2)]
     answer = client.post(ACTIONS, json={"action": "priority", "jobs": [*mine, 999], "priority": 0})

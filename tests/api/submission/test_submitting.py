@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 from starlette.testclient import TestClient
 
 from models.errors import InvalidRecipe
@@ -183,6 +184,22 @@ def test_a_dry_run_tells_what_a_job_would_hold_and_makes_none(client: TestClient
     assert found["bytes"] == {"total": sum(sizes), "smallest": sizes[0], "median": sizes[2], "largest": sizes[-1]}
     assert (found["complete"], found["model"], found["seconds"]) == (True, "fake@1", None)
     assert rows("SELECT id FROM jobs") == []
+
+
+def test_a_dry_run_estimates_by_the_past_jobs_of_the_model(
+    client: TestClient, submit: Ask, photos: Path, database: Database
+) -> None:
+    """Five images at the median of 20, 40 and 80 a second; a small job, and one that was paused, say nothing."""
+    for n_items, took in ((1000, 50), (1000, 25), (1000, 12.5), (5, 0.001), (1000, 1)):
+        job = submit().json()["id"]
+        with database.write() as connection:
+            values = f"state = 'done', n_items = {n_items}, started_at = 1.7e9, finished_at = 1.7e9 + {took}"
+            connection.execute(text(f"UPDATE jobs SET {values} WHERE id = {job}"))
+    with database.write() as connection:
+        connection.execute(text(f"UPDATE events SET kind = 'paused' WHERE job_id = {job}"))
+    body = {"kind": "classify", "source": {"folder": str(photos)}}
+    found = client.post(f"{JOBS}?dry_run=true", json=body).json()
+    assert (found["images_per_s"], found["seconds"]) == (40.0, 0.1)
 
 
 def test_an_evaluation_is_a_job_over_labelled_images(client: TestClient, photos: Path, rows: Rows) -> None:

@@ -300,6 +300,7 @@ def test_what_was_refused_does_not_count_as_arriving(client: TestClient, setting
     for n in range(4):
         chunked = client.put(f"{where}/files/{n}", content=iter([b"x" * 600, b"x" * 600]), headers=headers)
         assert (chunked.status_code, chunked.json()["type"]) == (429, "/errors#upload-full")
+        assert (chunked.headers["retry-after"], chunked.json()["retry_after"]) == ("60", 60)
     assert client.put(f"{where}/files/fits", content=b"x" * 1000, headers=headers).status_code == 201
 
 
