@@ -11,8 +11,8 @@ from functools import cache
 from pathlib import Path
 
 CALLS = "%file,%network,%process"
-_LINE = re.compile(r"^(?P<call>\w+)\((?P<arguments>.*)\)\s+= (?P<result>-?\d+|\?)")
-_STRING = re.compile(r'"((?:[^"\\]|\\.)*)"')
+_LINE = re.compile(r"^(?P<call>\w+)\((?P<arguments>.*)\)\s+= (?P<result>-?\d+|\?)(?:<(?P<place>[^>]*)>)?")
+_STRING = re.compile(r'(?:<(?P<folder>[^<>"]*)>, )?"(?P<text>(?:[^"\\]|\\.)*)"')  # with the folder that it starts from
 _OPENS = ("open", "openat", "openat2", "creat")
 _CHANGES = (
     *("unlink", "unlinkat", "rename", "renameat", "renameat2", "mkdir", "mkdirat", "rmdir", "link", "linkat"),
@@ -23,7 +23,11 @@ _WRITING = re.compile(r"O_WRONLY|O_RDWR|O_CREAT|O_TRUNC|O_APPEND")
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """Something that succeeded. kind: "read", "write", "run", "connect". what: the path, the program, the address."""
+    """Something that succeeded. kind: "read", "write", "run", "connect". what: the path, the program, the address.
+
+    A file that was opened has the path by which the kernel knows it, also where the program said another. One that was
+    changed has an absolute path where strace tells the folder that the program's own starts from.
+    """
 
     kind: str
     what: str
@@ -41,7 +45,7 @@ def can_trace() -> bool:
 
 def traced(prefix: Path) -> list[str]:
     """What to put before a command, so that each of its processes leaves a file `prefix.PID`."""
-    return ["strace", "-ff", "--seccomp-bpf", "-qq", "-s", "4096", "-e", f"trace={CALLS}", "-o", str(prefix)]
+    return ["strace", "-ff", "--seccomp-bpf", "-qq", "-y", "-s", "4096", "-e", f"trace={CALLS}", "-o", str(prefix)]
 
 
 def acts_of(prefix: Path, program: str) -> tuple[Sequence[Act], Sequence[Act]]:
@@ -67,12 +71,17 @@ def _acts(text: str) -> Iterator[Act]:
         if found is None or found["result"].startswith(("-", "?")):
             continue
         call, arguments = found["call"], found["arguments"]
-        paths = [re.sub(r"\\(.)", r"\1", path) for path in _STRING.findall(arguments)]
+        paths = [_whole(path["folder"], path["text"]) for path in _STRING.finditer(arguments)]
         if call in _OPENS and paths:
-            yield Act("write" if _WRITING.search(arguments) else "read", paths[0])
+            yield Act("write" if _WRITING.search(arguments) else "read", found["place"] or paths[0])
         elif call in _CHANGES:
             yield from (Act("write", path) for path in paths)
         elif call in ("execve", "execveat"):
             yield Act("run", " ".join(paths[1:]))
         elif call in ("connect", "bind", "sendto", "sendmsg", "accept4", "listen"):
             yield Act("connect", f"{call} {arguments}")
+
+
+def _whole(folder: str | None, text: str) -> str:
+    path = re.sub(r"\\(.)", r"\1", text)
+    return str(Path(folder or "", path))
