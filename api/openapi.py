@@ -11,7 +11,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from api.problems import KINDS, documented
+from api.problem_kinds import KINDS
+from api.problems import documented
 
 SNAPSHOT = Path(__file__).parents[1] / "docs" / "openapi.json"
 METHODS = ("get", "put", "post", "delete", "patch")

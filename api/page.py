@@ -13,7 +13,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
 from api.openapi import METHODS
-from api.problems import KINDS
+from api.problem_kinds import KINDS
 
 router = APIRouter(include_in_schema=False)
 
@@ -123,7 +123,7 @@ def _kind(schema: dict[str, Any]) -> str:
 def _errors() -> str:
     parts = "".join(
         f'<article id="{slug}"><h2><b class="s{kind.status // 100}">{kind.status}</b><code>{slug}</code></h2>'
-        f"<p><strong>{escape(kind.title)}.</strong> {_marked(kind.advice)}</article>"
+        f"<p><strong>{escape(kind.title)}.</strong> {_marked(kind.when)}<p>{_marked(kind.advice)}</article>"
         for slug, kind in KINDS.items()
     )
     intro = "Every error is `application/problem+json` (RFC 9457). Its `type` leads to a line of this page."

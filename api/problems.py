@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
@@ -14,6 +13,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from api.problem_kinds import KINDS
 from api.schemas.text import CONTRADICTION
 from api.words import for_http
 from models import errors as model_errors
@@ -24,126 +24,6 @@ from worker.sources import errors as source_errors
 MEDIA_TYPE = "application/problem+json"
 RETRY_S = 5  # what a client that was refused for now is told to wait
 QUEUE_RETRY_S = 60  # as above, where images have to be classified first
-
-
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """One type of problem: its HTTP status, its title, and what a person can do."""
-
-    status: int
-    title: str
-    advice: str
-
-
-# A line per slug, by status. A slug is a promise: it is never given another meaning.
-KINDS: dict[str, Kind] = {
-    "bad-request": Kind(400, "The request is malformed", "Send well-formed HTTP: one Host, valid JSON, clean headers."),
-    "unauthorized": Kind(401, "A token is needed", "Send `Authorization: Bearer …`; `pixmill token create` makes one."),
-    "token-expired": Kind(401, "The token has expired", "Make a new one with `pixmill token create`."),
-    "token-revoked": Kind(401, "The token was revoked", "Ask an administrator for another one."),
-    "forbidden": Kind(403, "The token may not do this", "Use a token that has the scope which the problem names."),
-    "cross-site": Kind(
-        403, "Requests from other sites are refused", "Call the API from a program, or from its own origin."
-    ),
-    "root-not-allowed": Kind(
-        403,
-        "The path is outside the allowed roots",
-        "Name a path below an allowed root; `--root` or PIXMILL_ROOTS add one.",
-    ),
-    "not-found": Kind(
-        404, "There is nothing here", "Check the address and the id; what belongs to others is not shown."
-    ),
-    "too-broad": Kind(422, "The question is about everything", "Name a model or a label, or ask one job."),
-    "bad-name": Kind(
-        422, "This is no name for an uploaded file", "Use a relative name of parts up to 255 bytes, like cats/1.jpg."
-    ),
-    "file-missing": Kind(404, "The file is not there any more", "Bring the file back, or submit the folder again."),
-    "method-not-allowed": Kind(405, "This method is not offered here", "Use one of the methods that `Allow` lists."),
-    "illegal-move": Kind(409, "The state does not allow this", "Look at the job's state first; it may have ended."),
-    "nothing-to-do": Kind(409, "There is nothing to do", "Nothing failed or is left; a retry would run nothing."),
-    "in-flight": Kind(
-        409, "The same request is still being answered", "Wait as `Retry-After` says, then send it again."
-    ),
-    "changed": Kind(
-        409, "The file changed since it was read", "Submit the folder again to classify what is there now."
-    ),
-    "conflict": Kind(
-        409, "It is in use or already there", "The detail says by what; free it first or choose another name."
-    ),
-    "too-large": Kind(
-        413, "The body is too large", "Send less at once; `max_body_mb` and `max_upload_mb` are the limits."
-    ),
-    "unsupported-media-type": Kind(
-        415,
-        "The body's type is not understood",
-        "Send JSON as `Content-Type: application/json`, and files as the body itself, not in a form.",
-    ),
-    "wrong-host": Kind(
-        421,
-        "This host name is not served here",
-        "Use the address that `pixmill api` printed; PIXMILL_ALLOWED_HOSTS adds names.",
-    ),
-    "invalid": Kind(422, "The request cannot be accepted as it is", "Correct what `errors` or `detail` names."),
-    "contradictory": Kind(
-        422, "What was asked does not go together", "Each part is fine by itself; the detail says which to leave away."
-    ),
-    "bad-cursor": Kind(
-        422,
-        "The cursor does not belong to this query",
-        "Start from the first page, or keep filter and order as they were.",
-    ),
-    "no-such-path": Kind(422, "Nothing is at this path", "Check the spelling, and that the server sees this disk."),
-    "unreadable-path": Kind(422, "The path cannot be read", "Give the server's user the right to read it."),
-    "bad-source": Kind(
-        422, "The images cannot be taken from there", "The detail says what was found instead of images."
-    ),
-    "unknown-model": Kind(
-        422, "There is no such model", "`GET /api/v1/models` lists the models; the detail names near ones."
-    ),
-    "invalid-model": Kind(422, "The model cannot be used", "The detail says what is wrong with it."),
-    "invalid-recipe": Kind(422, "The training cannot be as it was asked for", "Correct the recipe as the detail says."),
-    "query-refused": Kind(
-        422,
-        "The question was refused",
-        "Ask one SELECT over Pixmill's tables and views; the detail says what was wrong.",
-    ),
-    "query-too-slow": Kind(422, "The question takes too long", "Ask for less, or allow more with `timeout_s`."),
-    "not-rendered": Kind(
-        422, "No small copy can be made of it", "Ask for the original; the detail says what stood in the way."
-    ),
-    "key-reused": Kind(422, "The Idempotency-Key belongs to another request", "Use a new key for a new request."),
-    "webhook-refused": Kind(
-        422,
-        "The webhook's URL may not be called",
-        "Name an https URL on the public internet; PIXMILL_ALLOW_PRIVATE_WEBHOOKS allows others.",
-    ),
-    "rate-limited": Kind(429, "Too many requests", "Wait as `Retry-After` says; `RateLimit` tells what is left."),
-    "upload-full": Kind(
-        429,
-        "Too many uploaded bytes are kept",
-        "Delete uploads, let jobs that read them end, or ask for a higher limit.",
-    ),
-    "queue-full": Kind(429, "Too many images are waiting", "Let jobs finish, cancel some, or ask for a higher limit."),
-    "internal": Kind(
-        500, "Something went wrong inside", "Report it with the `request_id`; the server's log has the rest."
-    ),
-    "not-installed": Kind(
-        501, "This server lacks a package for it", "Install what the detail names, or use a server that has it."
-    ),
-    "database-unavailable": Kind(
-        503, "The database cannot be used now", "Try again as `Retry-After` says; `/readyz?verbose` tells more."
-    ),
-    "unavailable": Kind(
-        503, "A part that is needed does not answer", "Try again as `Retry-After` says; `/readyz?verbose` tells more."
-    ),
-    "too-many-streams": Kind(
-        503, "Too many listeners at once", "Close some event streams, or ask for the state instead."
-    ),
-    "too-many-exports": Kind(
-        503, "Too many exports at once", "Try again as `Retry-After` says; pages are always there."
-    ),
-    "disk-full": Kind(507, "No space is left", "Free some on the server's disk, then try again; nothing was lost."),
-}
 
 
 class Problem(HTTPException):

@@ -12,7 +12,7 @@ from fastapi import FastAPI
 
 from api.app import make_app
 from api.openapi import METHODS
-from api.problems import KINDS
+from api.problem_kinds import KINDS
 from tests.api.asgi import HOST, ask
 from worker.settings import Settings
 

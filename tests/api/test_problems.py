@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from api.problems import ERRORS, KINDS, Problem, documented, from_validation, problem_of, render
+from api.problem_kinds import KINDS
+from api.problems import ERRORS, Problem, documented, from_validation, problem_of, render
 from models import errors as model_errors
 from store import errors as store_errors
 from worker.sources import errors as source_errors
@@ -55,6 +56,7 @@ def test_what_a_person_reads_is_complete() -> None:
         assert 400 <= kind.status < 600
         assert kind.title[0].isupper()
         assert not kind.title.endswith(".")
+        assert kind.when.endswith(".")
         assert kind.advice.endswith(".")
 
 
