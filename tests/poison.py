@@ -141,9 +141,19 @@ def write_deadly(file: Path, mark: str) -> None:
 def restarts(folder: Path) -> int:
     """How many processes of one worker began after its first, where `poisoned(folder)` was used: whoever started them.
 
-    Counted are those that do the work; now and then Celery's pool replaces none, and the parent ends to get another.
+    Counted are those that do the work.
     """
     return (folder / STARTS).read_text(encoding="utf-8").splitlines().count("child") - 1
+
+
+def log(home: Home) -> str:
+    """All that the workers wrote."""
+    return "\n".join(path.read_text(errors="replace") for path in sorted(home.path.glob("logs/worker-*.log")))
+
+
+def parents_replaced(home: Home) -> int:
+    """How many parents ended because Celery's pool was late to replace a child; each may take a new one with it."""
+    return log(home).count("is dead and was not replaced for")
 
 
 def failures(home: Home) -> dict[str, str]:
