@@ -1,5 +1,6 @@
 """Documents that cannot lie: what is there is documented, and what is documented is there."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -102,3 +103,11 @@ def test_every_documented_question_is_answered(database: Database) -> None:
         for statement in statements:
             connection.execute(text(statement)).all()
     schema.check(database)
+
+
+def test_every_attack_that_is_documented_has_its_tests() -> None:
+    named = re.findall(r"`([\w/]+\.py)::(\w+)`", read("hostile-inputs.md"))
+    assert len(named) > 25
+    for file, name in named:
+        functions = ast.walk(ast.parse((ROOT / "tests" / file).read_text(encoding="utf-8")))
+        assert name in {node.name for node in functions if isinstance(node, ast.FunctionDef)}, (file, name)
