@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, exists, func, select, true
+from sqlalchemy import ColumnElement, Connection, Select, func, select, true
 
 from store.database import Database
 from store.errors import UnknownJob
@@ -84,7 +84,8 @@ def _jobs(
     has: ColumnElement[bool] = true()
     if chosen.label is not None:
         of_label = (tallies.c.job_id == jobs.c.id, tallies.c.kind == "label", tallies.c.value == chosen.label)
-        has = exists().where(*of_label, tallies.c.n > 0)
+        # Not EXISTS: for that PostgreSQL may read the tallies of every job there is, into a table in memory.
+        has = select(tallies.c.n).where(*of_label).scalar_subquery() > 0
     query: Select[Any] = select(jobs.c.id, has.label("has")).where(*_of(connection, scope))
     if start is not None:
         query = query.where(jobs.c.id <= start if begun else jobs.c.id < start)

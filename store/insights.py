@@ -5,13 +5,13 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any, TypedDict, Unpack
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, String, bindparam, cast, func, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, String, bindparam, cast, func, select, union_all
 
 from store.database import Database
 from store.errors import UnknownJob
 from store.paths import from_columns
 from store.rows import ItemRow, JobRow, Lease
-from store.states import CLAIMABLE, UNFINISHED, JobState
+from store.states import CLAIMABLE, FINAL, UNFINISHED, JobState
 from store.tables import items, jobs, models, results, shards
 from store.troubles import lack_of_room, trouble_of_jobs
 
@@ -44,15 +44,15 @@ class JobFilter(TypedDict, total=False):
 
 def list_jobs(database: Database, *, limit: int = 50, **chosen: Unpack[JobFilter]) -> list[JobRow]:
     """The newest jobs first; `before` continues below an id."""
-    query = _jobs_query().where(*_conditions(chosen)).order_by(jobs.c.id.desc()).limit(limit)
+    conditions = [*_conditions(chosen)]
+    query = _jobs_query().order_by(jobs.c.id.desc()).limit(limit)
     with database.read() as connection:
+        query = query.where(*conditions, *_in_states(chosen, conditions, limit, is_sqlite=database.is_sqlite))
         full = lack_of_room(connection)
         return [_job_row(row, full) for row in connection.execute(query)]
 
 
 def _conditions(chosen: JobFilter) -> Iterator[ColumnElement[bool]]:
-    if states := chosen.get("states"):
-        yield jobs.c.state.in_(tuple(states))
     for name in ("owner", "kind"):
         if (value := chosen.get(name)) is not None:
             yield jobs.c[name] == value
@@ -64,6 +64,23 @@ def _conditions(chosen: JobFilter) -> Iterator[ColumnElement[bool]]:
         yield jobs.c.created_at < until
     if (model := chosen.get("model")) is not None:
         yield jobs.c.model_id.in_(_versions(model))
+
+
+def _in_states(
+    chosen: JobFilter, others: Sequence[ColumnElement[bool]], limit: int, *, is_sqlite: bool
+) -> Iterator[ColumnElement[bool]]:
+    """Said so that no more jobs are sorted than a page of each state; `others`: the other conditions."""
+    states, state = tuple(dict.fromkeys(chosen.get("states") or ())), jobs.c.state
+    if chosen.get("owner") is not None and is_sqlite and FINAL.intersection(states):
+        yield state.concat("").in_(states)  # not by its index: there all the ended jobs of everybody are
+    elif chosen.get("owner") is not None and states:
+        yield state.in_(states)
+    elif len(states) == 1:
+        yield state == states[0]
+    elif states:
+        # SQLite, with an index of several states, would add up the totals of all their jobs and sort them.
+        newest = select(jobs.c.id).where(*others).order_by(jobs.c.id.desc()).limit(limit).correlate(None)
+        yield jobs.c.id.in_(union_all(*(select(newest.where(state == one).subquery().c.id) for one in states)))
 
 
 def _versions(reference: str) -> Select[int]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import Select, and_, select
+from sqlalchemy import ColumnElement, Select, and_, select
 
 from store.database import Database
 from store.errors import UnknownItem
@@ -69,17 +69,20 @@ def items_page(
     database: Database, job: int | Head, chosen: ItemFilter, limit: int = 100, after: Key | None = None
 ) -> Page[ItemDetail]:
     """The next items of a job by number; with a path prefix by name. Raises UnknownJob."""
-    way = item_way(chosen)
+    way, left = item_way(chosen), _left(chosen)
     with database.read() as connection:
         head = head_of(connection, job)
-        query = _QUERY.where(items.c.job_id == head.job_id)
+        mine = items.c.job_id == head.job_id
+        keys: Select[Any] = select(*way.keys).where(mine, *way.part(after)).order_by(*way.order)
         end: Key | None = None
-        if chosen.pending:
-            query = query.where(results.c.idx.is_(None))
-            keys: Select[Any] = select(*way.keys).where(items.c.job_id == head.job_id, *way.part(after))
-            last = connection.execute(keys.order_by(*way.order).offset(WINDOW - 1).limit(1)).first()
+        if left:
+            last = connection.execute(keys.offset(WINDOW - 1).limit(1)).first()
             end = None if last is None else tuple(last)
-        rows = connection.execute(query.where(*way.part(after, end)).order_by(*way.order).limit(limit + 1)).all()
+        part = way.part(after, end)
+        if database.is_sqlite and way.where:
+            # Asked for whole rows in the order of their numbers, it would read all of the job by its key.
+            part = [items.c.idx.in_(keys.limit(WINDOW if left else limit + 1).correlate(None))]
+        rows = connection.execute(_QUERY.where(mine, *left, *part).order_by(*way.order).limit(limit + 1)).all()
         check_there(connection, job, rows)
     if len(rows) > limit:
         rows = rows[:limit]
@@ -100,8 +103,18 @@ def walk_items(database: Database, job_id: int, chosen: ItemFilter) -> Iterator[
 
 def item_way(chosen: ItemFilter) -> Way:
     """The index that a listing of items goes along."""
-    way = along_names(chosen.path_prefix) if chosen.path_prefix else Way(items, (items.c.idx,))
+    if chosen.path_prefix:
+        return along_names(chosen.path_prefix)
+    way = Way(items, (items.c.idx,))
     return way if chosen.true_label is None else replace(way, where=(items.c.label == chosen.true_label,))
+
+
+def _left(chosen: ItemFilter) -> list[ColumnElement[bool]]:
+    """What that index does not say: it is looked for in a window of it at a time."""
+    left: list[ColumnElement[bool]] = [results.c.idx.is_(None)] if chosen.pending else []
+    if chosen.path_prefix and chosen.true_label is not None:
+        left.append(items.c.label == chosen.true_label)
+    return left
 
 
 def item(database: Database, job: int | Head, idx: int) -> tuple[ItemDetail, ResultRow | None]:

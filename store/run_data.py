@@ -110,9 +110,12 @@ def _conclude(connection: Connection, lease: Lease, run_id: int, survey: Survey)
 
 def findings_page(database: Database, run_id: int, limit: int, after: int = 0) -> list[tuple[int, FindingRow]]:
     """The next findings with their numbers, by which `after` goes on, in the order in which the survey said so."""
+    # The `+ 0` keeps PostgreSQL from passing over the findings of all earlier runs; SQLite's index has this order.
+    number = "id" if database.is_sqlite else "id + 0"
     query = text(
-        "SELECT finding, kind, idx, path, split, other_idx, other_path, other_split, distance, detail"
-        " FROM v_findings WHERE run_id = :run_id AND finding > :after ORDER BY finding LIMIT :limit"
+        "SELECT finding, kind, idx, path, split, other_idx, other_path, other_split, distance, detail"  # noqa: S608  two constants
+        " FROM v_findings WHERE run_id = :run_id AND finding IN (SELECT id FROM findings WHERE run_id = :run_id"
+        f" AND {number} > :after ORDER BY {number} LIMIT :limit) ORDER BY finding"
     )
     with database.read() as connection:
         found = connection.execute(query, {"run_id": run_id, "after": after, "limit": limit})

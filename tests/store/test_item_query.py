@@ -2,7 +2,7 @@
 
 import pytest
 
-from store import across
+from store import across, item_query
 from store.across import Scope, page_across
 from store.database import Database
 from store.errors import UnknownItem
@@ -36,6 +36,23 @@ def test_items_are_listed_with_and_without_a_result(database: Database) -> None:
     ]
     of_folder = sorted((row.file_name.encode(), row.idx) for row in rows if row.file_name.startswith("b_%/"))
     assert numbers(database, job, ItemFilter(path_prefix="b_%/")) == [idx for _, idx in of_folder]
+
+
+def test_items_of_a_true_label_come_alone_in_a_folder_and_without_a_result(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(item_query, "WINDOW", 5)
+    job = mixed_job(database, 96, done=40)
+    every = items_page(database, job, ItemFilter(), 100).rows
+    wrens = [row for row in every if row.true_label == "wren"]
+    in_folder = sorted((row.file_name.encode(), row.idx) for row in wrens if row.file_name.startswith("a/"))
+    assert len(in_folder) > 3
+    assert numbers(database, job, ItemFilter(true_label="wren")) == [row.idx for row in wrens]
+    assert numbers(database, job, ItemFilter(true_label="wren", path_prefix="a/")) == [idx for _, idx in in_folder]
+    pending = ItemFilter(true_label="wren", pending=True)
+    assert numbers(database, job, pending) == [row.idx for row in wrens if row.idx >= 40]
+    pending = ItemFilter(true_label="wren", pending=True, path_prefix="a/")
+    assert numbers(database, job, pending) == [idx for _, idx in in_folder if idx >= 40]
 
 
 def test_one_item_comes_with_its_result(database: Database) -> None:

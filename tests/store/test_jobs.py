@@ -273,7 +273,9 @@ def test_jobs_are_listed_by_what_they_are(
     assert listed(kind="finetune", owner=None) == [third]
     assert listed(model="birds") == listed(model="birds@1") == [second, first]
     assert listed(model="birds@2") == listed(model="bird") == listed(model=f"birds@{2**70}") == []
-    assert listed(states=(JobState.CANCELLED,)) == [first]
+    both = (JobState.CANCELLED, JobState.ACCEPTED)
+    assert listed(states=both[:1]) == listed(states=both, owner="ann") == listed(states=both, before=second) == [first]
+    assert listed(states=both) == [third, second, first]
     moment = job(database, second).created_at
     assert listed(before=third, since=moment) == [second]
     assert first in listed(until=moment + 1)
