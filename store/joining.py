@@ -15,7 +15,9 @@ class InOrder(Join):
     No database knows how large one job is, and left to itself may begin with all the items of a job. SQLite's CROSS
     JOIN is an inner join that is not reordered (sqlite.org/optoverview.html, "Manual control of query plans"). A
     lateral subquery of PostgreSQL is run for each row of the left side, and OFFSET 0 keeps the planner from taking it
-    apart.
+    apart. What is looked up is asked for its place in the table (no row is at (0,0)), which no index has. Without that
+    the planner, to whom all jobs are of one size, may pass over a job's whole part of an index that has the columns in
+    question, for each row.
     """
 
     inherit_cache = True
@@ -30,7 +32,7 @@ def _sqlite(join: InOrder, compiler: Any, **options: Any) -> str:
 @compiles(InOrder, "postgresql")
 def _postgresql(join: InOrder, compiler: Any, **options: Any) -> str:
     left, right, on = _parts(join, compiler, **options)
-    looked_up = " ".join(("SELECT * FROM", right, "WHERE", on, "OFFSET 0"))
+    looked_up = " ".join(("SELECT * FROM", right, "WHERE", on, f"AND {right}.ctid <> '(0,0)'::tid", "OFFSET 0"))
     return f"{left} {'LEFT' if join.isouter else 'INNER'} JOIN LATERAL ({looked_up}) AS {right} ON true"
 
 
