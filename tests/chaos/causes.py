@@ -37,6 +37,7 @@ class Cause(NamedTuple):
 ATTEMPTS = (
     Cause(rf"^{TRAINER}", PROCESSES),
     Cause(r"^DatabaseUnavailable: ", DATABASE),  # of a training, which is not given back then
+    Cause(r"^the trainer ended with status 1 (?s:.*)The failpoint \S+ was told to fail", ("failpoint_",)),
 )
 TRACEBACKS = (
     Cause(r"^billiard\.", PROCESSES),  # the parent of a worker tells that its child is gone

@@ -30,6 +30,9 @@ Traceback (most recent call last):
   File "connection.py", line 2, in read
 redis.exceptions.ConnectionError: Error while reading
 """
+FAILED = (
+    "the trainer ended with status 1 without an answer; its last words: The failpoint x.y was told to fail. (log: /x)"
+)
 DIED = "the trainer was ended by {} without an answer; its last words: none (log: /x)"
 
 
@@ -65,7 +68,11 @@ def test_a_traceback_is_explained_by_its_fault_alone(said: str, fault: str) -> N
 
 @pytest.mark.parametrize(
     ("said", "fault"),
-    [(DIED.format("SIGKILL"), "kill_trainer"), ("DatabaseUnavailable: the database is away", "pg_black_hole")],
+    [
+        (DIED.format("SIGKILL"), "kill_trainer"),
+        ("DatabaseUnavailable: the database is away", "pg_black_hole"),
+        (FAILED, "failpoint_failed"),
+    ],
 )
 def test_a_failed_attempt_is_explained_by_its_fault_alone(said: str, fault: str) -> None:
     assert unexplained([said], ATTEMPTS, {fault}) == []

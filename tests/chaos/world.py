@@ -279,8 +279,9 @@ class Submitter:
 
     def _fill_up(self, kind: str, wanted: int, submit: Any) -> None:
         # One that is cancelled may stay so until the end: the answer to its retry, or to the cancelling, can get lost.
-        ended = "('done', 'done_with_errors', 'failed', 'cancelled')"
-        open_jobs = f"SELECT COUNT(*) FROM jobs WHERE state NOT IN {ended}"
+        # One that is listed is no work: whoever submitted it may have died, and minutes go by until it ends.
+        idle = "('done', 'done_with_errors', 'failed', 'cancelled', 'scanning')"
+        open_jobs = f"SELECT COUNT(*) FROM jobs WHERE state NOT IN {idle}"
         # A job that nobody has begun yet is enough in hand: two large ones need not lie there.
         if self._world.number(f"{open_jobs} AND kind = '{kind}'") < wanted:
             submit(self._rng)
