@@ -196,8 +196,8 @@ class Registry:
         return [self._open(name, number) for name in self.names() for number in self._numbers(name)]
 
     def names(self) -> Sequence[str]:
-        """The names of the models, sorted."""
-        return sorted(entry.name for entry in self._entries(self.root))
+        """The names of the models that have a version, sorted."""
+        return sorted(entry.name for entry in self._entries(self.root) if self.has(entry.name))
 
     def has(self, name: str) -> bool:
         """Whether there is a version of this model, readable or not."""
@@ -258,7 +258,7 @@ class Registry:
 
     def _near(self, name: str) -> Sequence[str]:
         """What the user may have meant: models that are here first, then presets that can be pulled."""
-        here = get_close_matches(name, [entry.name for entry in self._entries(self.root)], n=2, cutoff=0.6)
+        here = get_close_matches(name, self.names(), n=2, cutoff=0.6)
         presets = get_close_matches(name, list(PRESETS), n=2, cutoff=0.6)
         return [
             *here,

@@ -136,7 +136,7 @@ def find_model(registry: Registry, reference: str | None) -> ModelVersion:
     """The model to use: the one named, or the only one there is. Raises Problem, UnknownModel, InvalidModel."""
     if reference is not None:
         return registry.get(reference)
-    names = [name for name in registry.names() if registry.has(name)]
+    names = registry.names()
     if len(names) == 1:
         return registry.get(names[0])
     if names:

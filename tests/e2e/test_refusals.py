@@ -91,7 +91,7 @@ def test_a_job_whose_model_is_gone_fails_with_the_reason(fake_home: Home, tmp_pa
     fake_home.run("classify", tmp_path / "photos", "--detach")
     fake_home.run("models", "rm", "fake@1")
     done = fake_home.run("jobs", "follow", 1, code=1)
-    assert "no model 'fake@1'" in done.stderr
+    assert "There is no model 'fake'. `pixmill models list` shows" in done.stderr  # not "Did you mean fake?"
     assert fake_home.sql("SELECT state FROM v_job_totals") == [{"state": "failed"}]
     assert fake_home.sql("SELECT COUNT(*) AS n FROM shards WHERE state IN ('ready', 'leased')") == [{"n": 0}]
 

@@ -211,8 +211,9 @@ def test_a_removed_version_is_gone_and_its_number_never_comes_back(registry: Reg
     assert registry.get("birds").reference == "birds@1"
     assert add() == "birds@3"
     registry.remove("birds@1"), registry.remove("birds@3")
-    with pytest.raises(UnknownModel):
-        registry.get("birds")
+    with pytest.raises(UnknownModel, match=r"There is no model 'birds'\. `pixmill models list`"):  # no "mean birds?"
+        registry.get("birds@3")
+    assert registry.names() == []
     assert add() == "birds@4"
 
 
