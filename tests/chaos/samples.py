@@ -22,6 +22,7 @@ HOUR_S = 3600.0
 TELLING_S = 600.0  # one process must have been looked at for so long before its slope is believed
 MOST_MB, MOST_FILES = 50.0, 20.0  # an hour; the pools of an allocator and of connections fill up, and then stay
 TRAINING, TRAINER = "training child", "trainer"
+BROKER = "broker, beyond its clients' connections"  # those come and go with the crews
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +62,15 @@ class Samples:
 
     def _run(self) -> None:
         while not self._ending.wait(EVERY_S):
-            now = time.time()
-            for role, process in self._processes():
+            now, held = time.time(), 0
+            for role, process in self._processes():  # the broker comes last
                 with suppress(psutil.Error):
                     begun = self._at_work_since(role, process, now)
                     rss, files = process.memory_info().rss, process.num_fds()
+                    if role == BROKER:
+                        files -= held
+                    else:
+                        held += connections(process, self._world.broker_proxy.port)
                     self.all.append(Sample(role, process.pid, now - self._begun, now - begun, rss, files))
 
     def _at_work_since(self, role: str, process: psutil.Process, now: float) -> float:
@@ -85,7 +90,7 @@ class Samples:
                     yield from ((TRAINER, one) for one in child.children() if TRAINER_MODULE in command_of(one))
         broker = self._world.broker.process
         if broker is not None and broker.poll() is None:
-            yield "broker", psutil.Process(broker.pid)
+            yield BROKER, psutil.Process(broker.pid)
 
     def summary(self) -> str:
         """A line for each role: how many samples, the level, and the slope over processes that have settled."""
@@ -112,6 +117,11 @@ class Samples:
             if sample.role == TRAINER or sample.age_s > self._settled_s:  # a trainer's whole life is shorter
                 by_role[sample.role].append(sample)
         return by_role
+
+
+def connections(process: psutil.Process, port: int) -> int:
+    """How many connections to that port a process holds."""
+    return sum(1 for one in process.net_connections("tcp") if one.raddr and one.raddr.port == port)
 
 
 def _role(child: psutil.Process) -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import signal
+import socket
 import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 from sqlalchemy import update
 
@@ -19,7 +21,7 @@ from store.tables import jobs, runs
 from tests.chaos.dose import FAILED, Dose, _hurt, _odd_ends, _odd_versions
 from tests.chaos.pace import Pace
 from tests.chaos.report import Report
-from tests.chaos.samples import HOUR_S, Sample, Samples
+from tests.chaos.samples import HOUR_S, Sample, Samples, connections
 from tests.chaos.world import LEASE_S, MOST_SKEW_S, Plan, wrong_clock
 
 
@@ -53,6 +55,15 @@ def test_trainers_which_live_for_moments_are_in_the_summary(tmp_path: Path) -> N
     samples = Samples(world(tmp_path))
     samples.all = [Sample("trainer", pid, 60 * pid + at, at, 7 * 10**8, 20) for pid in range(20) for at in (1, 6, 11)]
     assert "trainer: 60 samples of 20 processes, memory 700.0 to 700.0 MB" in samples.summary()
+
+
+def test_connections_that_living_clients_hold_are_no_leak_of_the_broker() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        assert connections(psutil.Process(), port) == 0
+        with socket.create_connection(("127.0.0.1", port)):
+            assert connections(psutil.Process(), port) == 1
+        assert connections(psutil.Process(), port) == 0
 
 
 def test_the_seed_says_whose_clock_is_wrong_and_by_how_much() -> None:
