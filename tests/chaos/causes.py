@@ -18,6 +18,7 @@ START = "Traceback (most recent call last):"
 FATAL = "Fatal Python error"
 CHAINED = ("During handling of the above exception", "The above exception was the direct cause")
 CUT = "cut short"
+FRAME = re.compile(r'[| ]*File ".+", line \d+, in ')
 # SIGSEGV, say, would be one of ours: nobody sends that.
 TRAINER = r"the trainer was ended by SIG(KILL|TERM) "
 
@@ -42,6 +43,8 @@ ATTEMPTS = (
 TRACEBACKS = (
     Cause(r"^billiard\.", PROCESSES),  # the parent of a worker tells that its child is gone
     Cause(r"^redis\.exceptions\.", BROKER),
+    # Celery's pool, where a child is killed while its parent connects anew; the supervisor starts the parent again.
+    Cause(r"^StopIteration in get_process_queues$", ("kill_", "failpoint_", "memory_")),
     Cause(rf"TrainerDied: {TRAINER}", PROCESSES),
     Cause(
         r"^(store\.errors\.DatabaseUnavailable|sqlalchemy\.exc\.OperationalError|psycopg\.OperationalError)", ("pg_",)
@@ -73,7 +76,13 @@ def tracebacks(log: str) -> Iterator[str]:
         elif line.lstrip("| ").startswith(START):
             end = _end(lines, at)
             if not any(words in text for text in lines[end + 1 : end + 4] for words in CHAINED):
-                yield lines[end].strip("| ") if end < len(lines) else CUT
+                yield _raised(lines[at:end], lines[end].strip("| ")) if end < len(lines) else CUT
+
+
+def _raised(above: list[str], exception: str) -> str:
+    """The exception; of one without a word of its own also the function that it comes from."""
+    frames = [text for text in above if FRAME.match(text)]
+    return f"{exception} in {frames[-1].rsplit(' in ', 1)[1]}" if exception.isidentifier() and frames else exception
 
 
 def _end(lines: list[str], start: int) -> int:

@@ -52,11 +52,19 @@ def test_a_traceback_that_was_cut_short_and_a_crash_of_python_are_found() -> Non
     ]
 
 
+def test_an_exception_that_says_nothing_is_told_with_its_place() -> None:
+    frames = 'Traceback (most recent call last):\n  File "/x/pool.py", line 7, in fill\n    return next(free)\n'
+    assert list(tracebacks(f"{frames}StopIteration\n")) == ["StopIteration in fill"]
+    assert list(tracebacks(f"{frames}KeyError: 7\n")) == ["KeyError: 7"]
+    assert unexplained(["StopIteration in fill"], TRACEBACKS, {"kill_child"}) == ["StopIteration in fill"]
+
+
 @pytest.mark.parametrize(
     ("said", "fault"),
     [
         ("billiard.exceptions.WorkerLostError: Worker exited prematurely", "kill_child"),
         ("redis.exceptions.ConnectionError: Error while reading", "broker_cut"),
+        ("StopIteration in get_process_queues", "kill_child"),
         ("worker.training.attempt.TrainerDied: " + DIED.format("SIGKILL"), "kill_trainer"),
         ("sqlalchemy.exc.OperationalError: (psycopg.OperationalError) the connection is lost", "pg_crashed"),
     ],
