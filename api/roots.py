@@ -32,12 +32,26 @@ class Roots:
         Of what lies outside nothing is revealed, not even whether it is there.
         """
         name = _encoded(path)
-        if not name.startswith(b"/") or b".." in name.split(b"/") or not self._is_named_below(name):
+        if not _is_plain(name) or not self._is_named_below(name):
             raise _outside(path)
         try:
             real = os.path.realpath(name, strict=True)
         except OSError as error:
             raise _refused(error, path) from error
+        if self.root_of(real) is None:
+            raise _outside(path)
+        return real
+
+    def place(self, path: str) -> bytes:
+        """The real path of a file that a caller named, be there one or not; a link in its place stays. Raises Problem.
+
+        Of what lies outside nothing is revealed, not even whether it is there.
+        """
+        name = _encoded(path)
+        if not _is_plain(name) or not self._is_named_below(name):
+            raise _outside(path)
+        folder, last = os.path.split(os.path.normpath(name))
+        real = os.path.join(os.path.realpath(folder), last)  # noqa: PTH118
         if self.root_of(real) is None:
             raise _outside(path)
         return real
@@ -104,6 +118,10 @@ def _encoded(path: str) -> bytes:
     if not name or b"\0" in name or len(name) > MOST_BYTES:
         raise _outside(path)
     return name
+
+
+def _is_plain(name: bytes) -> bool:
+    return name.startswith(b"/") and b".." not in name.split(b"/")
 
 
 def _contains(folder: bytes, path: bytes) -> bool:

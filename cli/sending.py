@@ -41,6 +41,8 @@ class Parcel:
         """The part of a submission that says which pictures. Raises ClientError, SourceError, OSError."""
         globs = {"include": list(self._pictures.include), "exclude": list(self._pictures.exclude)}
         named = {name: patterns for name, patterns in globs.items() if patterns}
+        if not self._uploads and list(self._pictures.paths) == ["-"]:
+            return {"source": {"files": self._listed()}}  # chosen by their names already
         if not self._uploads:
             return {"source": self._named(), **named}
         if self._source is None:
@@ -56,8 +58,6 @@ class Parcel:
         from worker.sources.manifest import is_manifest
 
         paths = list(self._pictures.paths)
-        if paths == ["-"] and self._source is not None:
-            return {"paths": _listed(self._source)}
         full = [str(Path(path).absolute()) for path in paths]
         if len(full) > 1:
             return {"paths": full}
@@ -65,6 +65,18 @@ class Parcel:
             return {"folder": full[0]}
         kind = "manifest" if is_manifest(full[0]) else "archive" if is_archive(full[0]) else None
         return {kind: full[0]} if kind is not None else {"paths": full}
+
+    def _listed(self) -> list[str]:
+        """The files whose names came on standard input."""
+        if self._source is None:
+            return []
+        root = os.fsencode(self._source.root)
+        found = [_real_place(os.path.join(root, entry.path)) for entry in self._source]  # noqa: PTH118  bytes
+        if len(found) > MAX_PATHS:
+            raise CommandError(
+                f"A server takes at most {MAX_PATHS:,} files at once, got {len(found):,}: name a folder or a manifest."
+            )
+        return found
 
     def _send_manifest(self, source: ManifestSource) -> tuple[str, bool]:
         """Send a manifest with what it names: the upload, and whether the names in it are new, chosen already."""
@@ -89,13 +101,10 @@ class Parcel:
             return self._client.send(files, lambda n: status.update(f"{n:,} files are sent"))
 
 
-def _listed(source: Source) -> list[str]:
-    found = [os.fsdecode(os.path.join(os.fsencode(source.root), entry.path)) for entry in source]  # noqa: PTH118  bytes
-    if len(found) > MAX_PATHS:
-        raise CommandError(
-            f"A server takes at most {MAX_PATHS:,} paths at once, got {len(found):,}: name their folder or a manifest."
-        )
-    return found
+def _real_place(path: bytes) -> str:
+    """The same file by a path that a server takes: without `..`."""
+    folder, name = os.path.split(path)
+    return os.fsdecode(os.path.join(os.path.realpath(folder), name))  # noqa: PTH118  bytes
 
 
 def _files(source: Source) -> Iterator[Sending]:

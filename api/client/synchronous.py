@@ -45,7 +45,7 @@ class Client(Connection):
     # Submitting
 
     def submit(self, source: Mapping[str, Any], kind: str = "classify", **chosen: Any) -> JobRow:
-        """Submit a job: `source` is one of folder, paths, manifest, archive (on the server) or upload.
+        """Submit a job: `source` is one of folder, paths, files, manifest, archive (on the server) or upload.
 
         `chosen` is what docs/api.md lists for the kind: model, labels, top_k, reuse, priority, include, exclude, …
         """

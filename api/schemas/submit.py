@@ -88,6 +88,12 @@ class Paths(Input):
     paths: Annotated[list[Path], Field(min_length=1, max_length=MAX_PATHS)]
 
 
+class Files(Input):
+    """Exactly these files on the server, in this order: each becomes a row, whether it is there or not."""
+
+    files: Annotated[list[Path], Field(min_length=1, max_length=MAX_PATHS)]
+
+
 class Manifest(Input):
     """A table of files on the server: .csv, .tsv, .jsonl or .parquet."""
 
@@ -106,7 +112,7 @@ class Upload(Input):
     upload: UploadId
 
 
-KINDS_OF_SOURCE = ("folder", "paths", "manifest", "archive", "upload")
+KINDS_OF_SOURCE = ("folder", "paths", "files", "manifest", "archive", "upload")
 
 
 def _kind(value: Any) -> str | None:
@@ -119,13 +125,14 @@ def _kind(value: Any) -> str | None:
 Source = Annotated[
     Annotated[Folder, Tag("folder")]
     | Annotated[Paths, Tag("paths")]
+    | Annotated[Files, Tag("files")]
     | Annotated[Manifest, Tag("manifest")]
     | Annotated[Archive, Tag("archive")]
     | Annotated[Upload, Tag("upload")],
     Discriminator(
         _kind,
         custom_error_type="source",
-        custom_error_message="expected an object with one of folder, paths, manifest, archive, upload",
+        custom_error_message="expected an object with one of folder, paths, files, manifest, archive, upload",
     ),
 ]
 

@@ -94,8 +94,8 @@ class Asked:
         source = self.body.source
         if source is None:
             return self.name or ""
-        where = next(iter(source.model_dump().values()))
-        return where if isinstance(where, str) else f"the {len(where):,} paths given"
+        kind, where = next(iter(source.model_dump().items()))
+        return where if isinstance(where, str) else f"the {len(where):,} {kind} given"
 
 
 def asked_again(values: Mapping[str, Any]) -> Asked:

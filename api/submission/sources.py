@@ -1,18 +1,20 @@
 """From the source that a request names to one that is opened, every path checked against the allowed roots."""
 # What a path is, is asked of bytes:
-# ruff: noqa: PTH112, PTH113, PTH118
+# ruff: noqa: PTH112, PTH113, PTH118, PTH120
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
+from io import BytesIO
 from itertools import islice
 from pathlib import Path
+from typing import BinaryIO
 
 from api.context import Context
 from api.problems import Problem
-from api.schemas.submit import Archive, Folder, Manifest, Paths, Source, Upload
+from api.schemas.submit import Archive, Files, Folder, Manifest, Paths, Source, Upload
 from api.submission.fence import Fenced, Without, is_inside, leads_out
 from api.submission.tables import as_jsonl
 from api.uploads.folders import files_folder
@@ -50,6 +52,8 @@ class Opener:
             return self._upload(source.upload)
         if isinstance(source, Paths):
             return self._paths(source.paths)
+        if isinstance(source, Files):
+            return self._files(source.files)
         return self._named(source)
 
     def _named(self, source: Folder | Manifest | Archive) -> Opened:
@@ -67,14 +71,29 @@ class Opener:
 
     def _paths(self, paths: list[str]) -> Opened:
         reals = [self._real(path) for path in paths]
-        bounds = {self._bound(os.fsencode(split_pattern(os.fsdecode(real))[0])) for real in reals}
+        bound = self._common(os.fsencode(split_pattern(os.fsdecode(real))[0]) for real in reals)
+        if len(reals) == 1 and os.path.lexists(reals[0]):
+            return self._one(reals[0], bound)
+        return self._several(reals, bound)
+
+    def _files(self, names: list[str]) -> Opened:
+        """Files that need not be there; only their folders are looked at."""
+        reals = [self._context.roots.place(name) for name in names]
+        bound = self._common(reals)
+        base = os.path.commonpath([os.path.dirname(real) for real in reals])
+        listed = b"".join(real + b"\0" for real in reals)
+        source = self._open(["-"], stdin=BytesIO(listed), base=Path(os.fsdecode(base)))
+        source.description = printable(names[0]) if len(names) == 1 else f"the {len(names):,} files given"
+        return Fenced(source, bound, base, self._home)
+
+    def _common(self, reals: Iterable[bytes]) -> bytes:
+        """The root that all of them lie in. Raises Problem."""
+        bounds = {self._bound(real) for real in reals}
         if len(bounds) != 1:
             raise Problem(
                 "bad-source", "One job reads below one allowed root; submit the paths of each in its own job."
             )
-        if len(reals) == 1 and os.path.lexists(reals[0]):
-            return self._one(reals[0], bounds.pop())
-        return self._several(reals, bounds.pop())
+        return bounds.pop()
 
     def _real(self, path: str) -> bytes:
         """Where a path leads, or a glob begins. Raises Problem."""
@@ -143,7 +162,7 @@ class Opener:
             return self._several([os.path.join(folder, name) for name in names], folder)
         return self._one(folder, folder)
 
-    def _open(self, paths: list[str]) -> Opened:
+    def _open(self, paths: list[str], stdin: BinaryIO | None = None, base: Path | None = None) -> Opened:
         settings = self._context.settings
         return open_source(
             paths,
@@ -152,6 +171,8 @@ class Opener:
             labels=self._choice.labels,
             cache_dir=settings.cache_folder / "archives",
             max_unpacked=(settings.max_upload_mb << 20) * UNPACKED_FACTOR,
+            stdin=stdin,
+            base=base,
         )
 
 

@@ -321,10 +321,13 @@ def test_a_manifest_is_sent_with_what_it_names(asker: Asker, tmp_path: Path) -> 
 
 def test_a_list_on_stdin_is_the_same_job(asker: Asker, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(asker.place.photos)  # as `find . | pixmill classify -`
-    words, names = ("classify", "-", "--model", "fake", "--json"), b"./bee/000103.png\nant/broken.jpg\nnotes.txt\n"
+    words = ("classify", "-", "--model", "fake", "--json", "--exclude", "bee/*5.png")
+    names = b"./bee/000103.png\nant/broken.jpg\nnotes.txt\n"
+    names += b"cat/gone.png\nbee/000105.png\n"
     here, there = (asker.plain(asker.ask(*words, env=env, stdin=names), Path("/-")) for env in asker.sides().values())
     assert there == here
-    assert [json.loads(line)["error_code"] for line in here[1].splitlines()] == [None, "not_image", "not_image"]
+    codes = [None, "not_image", "not_image", "missing"]  # and bee/000105.png is none of them
+    assert [json.loads(line)["error_code"] for line in here[1].splitlines()] == codes
 
 
 @pytest.mark.slow

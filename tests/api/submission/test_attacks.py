@@ -95,13 +95,13 @@ def test_no_spelling_of_a_path_leaves_the_roots(
 
 
 @pytest.mark.parametrize("bad", ["\0", "a\0b", "\ud800", ""])
-@pytest.mark.parametrize("where", ["folder", "include", "model", "name", "paths"])
+@pytest.mark.parametrize("where", ["folder", "include", "model", "name", "paths", "files"])
 def test_text_that_no_path_and_no_database_can_hold_is_refused(
     client: TestClient, photos: Path, bad: str, where: str
 ) -> None:
     body: dict[str, Any] = {"kind": "classify", "source": {"folder": str(photos)}}
-    if where in ("folder", "paths"):
-        body["source"] = {"folder": bad} if where == "folder" else {"paths": [bad]}
+    if where in ("folder", "paths", "files"):
+        body["source"] = {where: bad if where == "folder" else [bad]}
     elif where == "name":
         body |= {"kind": "finetune", "name": bad, "preset": "cifar_cnn"}
     else:
@@ -180,6 +180,7 @@ def test_a_hostile_recipe_is_refused(client: TestClient, photos: Path, rows: Row
         {"source": []},
         {"source": "folder"},
         {"source": {"paths": []}},
+        {"source": {"files": []}},
         {"source": {"paths": ["/a"] * 10_001}},
         {"source": {"upload": "../../x"}},
         {"source": {"upload": "A" * 32}},
@@ -216,7 +217,12 @@ def test_a_link_to_a_file_outside_becomes_a_row_that_says_so(
 ) -> None:
     (photos / "leak.png").symlink_to(outside / "000000.png")
     (photos / "list.csv").write_text("file_name\nleak.png\n")
-    for source in ({"folder": str(photos)}, {"manifest": str(photos / "list.csv")}, {"paths": [str(photos / "*.png")]}):
+    for source in (
+        {"folder": str(photos)},
+        {"manifest": str(photos / "list.csv")},
+        {"paths": [str(photos / "*.png")]},
+        {"files": [str(photos / "leak.png")]},
+    ):
         job = submit(source).json()
         item = rows("SELECT * FROM items WHERE job_id = :id AND path = 'leak.png'", id=job["id"])[0]
         row = rows("SELECT root, confined FROM jobs WHERE id = :id", id=job["id"])[0]
