@@ -62,15 +62,15 @@ class Samples:
 
     def _run(self) -> None:
         while not self._ending.wait(EVERY_S):
-            now, held = time.time(), 0
+            now, held = time.time(), set[int]()
             for role, process in self._processes():  # the broker comes last
                 with suppress(psutil.Error):
                     begun = self._at_work_since(role, process, now)
                     rss, files = process.memory_info().rss, process.num_fds()
                     if role == BROKER:
-                        files -= held
+                        files -= len(held)
                     else:
-                        held += connections(process, self._world.broker_proxy.port)
+                        held |= connections(process, self._world.broker_proxy.port)
                     self.all.append(Sample(role, process.pid, now - self._begun, now - begun, rss, files))
 
     def _at_work_since(self, role: str, process: psutil.Process, now: float) -> float:
@@ -119,9 +119,9 @@ class Samples:
         return by_role
 
 
-def connections(process: psutil.Process, port: int) -> int:
-    """How many connections to that port a process holds."""
-    return sum(1 for one in process.net_connections("tcp") if one.raddr and one.raddr.port == port)
+def connections(process: psutil.Process, port: int) -> set[int]:
+    """The connections to that port that a process holds, by their own ports: children hold those of their parents."""
+    return {one.laddr.port for one in process.net_connections("tcp") if one.raddr and one.raddr.port == port}
 
 
 def _role(child: psutil.Process) -> str:

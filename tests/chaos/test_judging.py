@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import socket
 import time
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -60,10 +61,10 @@ def test_trainers_which_live_for_moments_are_in_the_summary(tmp_path: Path) -> N
 def test_connections_that_living_clients_hold_are_no_leak_of_the_broker() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        assert connections(psutil.Process(), port) == 0
-        with socket.create_connection(("127.0.0.1", port)):
-            assert connections(psutil.Process(), port) == 1
-        assert connections(psutil.Process(), port) == 0
+        assert connections(psutil.Process(), port) == set()
+        with socket.create_connection(("127.0.0.1", port)) as one, closing(one.dup()):
+            assert connections(psutil.Process(), port) == {one.getsockname()[1]}
+        assert connections(psutil.Process(), port) == set()
 
 
 def test_the_seed_says_whose_clock_is_wrong_and_by_how_much() -> None:
